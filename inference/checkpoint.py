@@ -1,0 +1,145 @@
+"""The checkpoint directory: everything prediction needs, and proof that it is what was written."""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from policy_tagger.inference.codebook import Codebook
+from policy_tagger.inference.decision import Decision
+from policy_tagger.inference.encoding import EncodingSettings
+from policy_tagger.inference.errors import InputError
+from policy_tagger.inference.schema import validate
+
+CONFIG = "config.json"  # the encoder's Hugging Face config; our settings under the key below
+CONFIG_KEY = "policy_tagger"
+WEIGHTS = "model.safetensors"
+TOKENIZER = "tokenizer.json"
+CODEBOOK = "codebook.yaml"
+DECISION = "decision.json"
+RUN = "run.json"
+CARD = "README.md"
+GRAPH = "openvino_model.xml"
+GRAPH_WEIGHTS = "openvino_model.bin"
+MANIFEST = "manifest.json"
+
+PROTECTED = (CONFIG, WEIGHTS, TOKENIZER, CODEBOOK, DECISION, GRAPH, GRAPH_WEIGHTS)
+SERVING = (CONFIG, TOKENIZER, CODEBOOK, DECISION, GRAPH, GRAPH_WEIGHTS)
+MODELS_FOLDER = Path(__file__).parent.parent / "models"
+DEFAULT_MODEL = "default"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A verified checkpoint directory."""
+
+    folder: Path
+    codebook: Codebook
+    decision: Decision
+    encoding: EncodingSettings
+    token_types: int
+    """How many segment ids the encoder knows."""
+    model_id: str
+    """Folder name and the first 12 digits of the hash over all protected files."""
+
+    @classmethod
+    def open(cls, model: str | Path, needed: tuple[str, ...] = SERVING) -> "Checkpoint":
+        """Read a checkpoint directory, `default`, or a Hub id (`user/name`).
+
+        Args:
+            needed: The files that must be there and unchanged.
+
+        Raises:
+            InputError: not a checkpoint, or files are missing or changed; all of them are listed.
+        """
+        folder = resolve(model)
+        manifest = _read_json(folder / MANIFEST)
+        hashes: dict[str, str] = manifest["files"]
+        problems = []
+        for name in needed:
+            path = folder / name
+            if not path.exists():
+                problems.append(f"{path} is missing. The checkpoint is incomplete: copy the whole folder again.")
+            elif hashes.get(name) != file_hash(path):
+                problems.append(f"{path} has changed since the checkpoint was written. Restore it, or train again.")
+        if problems:
+            raise InputError(problems)
+        config = _read_json(folder / CONFIG)
+        codebook = Codebook.load(folder / CODEBOOK)
+        identity = hashlib.sha256("".join(hashes[name] for name in PROTECTED).encode()).hexdigest()[:12]
+        return cls(
+            folder=folder,
+            codebook=codebook,
+            decision=Decision.load(folder / DECISION, codebook),
+            encoding=validate(config[CONFIG_KEY], EncodingSettings, str(folder / CONFIG)),
+            token_types=config.get("type_vocab_size", 0),
+            model_id=f"{folder.resolve().name}@{identity}",
+        )
+
+
+def resolve(model: str | Path) -> Path:
+    """The directory of a model: a path, `default`, or a Hub id that is fetched (or found in the cache).
+
+    Raises:
+        InputError: no such directory, or the Hub has no such model or cannot be reached.
+    """
+    folder = MODELS_FOLDER / DEFAULT_MODEL if str(model) == DEFAULT_MODEL else Path(model)
+    if (folder / MANIFEST).exists():
+        return folder
+    if folder.exists():
+        raise InputError(
+            f"{folder} must be a checkpoint directory. It has no {MANIFEST}: name the folder that training wrote."
+        )
+    if _is_hub_id(str(model)):
+        return _fetch(str(model))
+    raise InputError(
+        f"{model} must be a checkpoint directory, '{DEFAULT_MODEL}', or a Hub id (user/name). Found nothing there."
+    )
+
+
+def write_manifest(folder: Path) -> None:
+    """Record the hashes of the protected files; the last step of writing a checkpoint."""
+    hashes = {name: file_hash(folder / name) for name in PROTECTED}
+    write_json(folder / MANIFEST, {"format": 1, "files": hashes})
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Indented UTF-8 JSON, put in place atomically."""
+    unfinished = path.with_name(path.name + ".unfinished")
+    unfinished.write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    unfinished.replace(path)
+
+
+def file_hash(path: Path) -> str:
+    """sha256 of a file's bytes, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _is_hub_id(model: str) -> bool:
+    parts = model.split("/")
+    return len(parts) == 2 and all(part and part[0] not in ".~" for part in parts) and os.sep != "\\"
+
+
+def _fetch(hub_id: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=[*SERVING, WEIGHTS, MANIFEST, RUN, CARD]))
+    except Exception as error:  # the Hub client raises many kinds, for one user-visible fact
+        raise InputError(
+            f"{hub_id} is neither a folder here nor a model that the Hub could give ({type(error).__name__}). "
+            f"Check the name and the network, or use the embedded model: --model {DEFAULT_MODEL}."
+        ) from None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing. The checkpoint is incomplete: copy the whole folder again.") from None
+    except ValueError as error:
+        raise InputError(f"{path} must be JSON: {error}. Copy the checkpoint again.") from None
+    return content

@@ -1,0 +1,127 @@
+"""Input files → documents of sentences, with the columns that go through to the output."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, Literal
+
+from policy_tagger.inference.encoding import normalise
+from policy_tagger.inference.errors import InputError
+from policy_tagger.inference.tables import Row, Source, read_columns, read_rows, read_text, require_column
+
+Unit = Literal["document", "sentence"]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One future output row: a sentence to tag, or a row of the input that could not be used."""
+
+    sentence_id: str
+    text: str
+    kept: dict[str, Any]
+    """Columns of the input that are neither text nor ids."""
+    problem: str | None = None
+    """Why there is no sentence to tag."""
+
+
+@dataclass(frozen=True)
+class Document:
+    """Items that share a document; its sentences give each other context."""
+
+    document_id: str
+    items: list[Item]
+
+    @property
+    def sentences(self) -> list[str]:
+        """The sentences to tag."""
+        return [item.text for item in self.items if item.problem is None]
+
+
+def read_documents(
+    sources: Sequence[Source], unit: Unit, text_column: str, split: Callable[[str], list[str]]
+) -> Iterator[Document]:
+    """Stream the documents of all sources, in order.
+
+    A text file is one document. A table's row is a document to be split, or (`unit="sentence"`) one sentence, and
+    neighbouring rows with the same `document_id` are one document.
+    """
+    for source in sources:
+        if source.format == "text":
+            yield _split_document(source.name, read_text(source), {}, split)
+        elif unit == "document":
+            for row in read_rows(source):
+                yield _document_of_row(row, text_column, split)
+        else:
+            for document_id, rows in groupby(read_rows(source), key=_document_id):
+                yield Document(document_id, [_item_of_row(row, n, text_column) for n, row in enumerate(rows, 1)])
+
+
+def check_columns(sources: Sequence[Source], unit: Unit, text_column: str) -> list[str]:
+    """The columns that go through to the output, over all tables.
+
+    Raises:
+        InputError: listing every table that has no text column or cannot be read.
+    """
+    problems: list[str] = []
+    kept: dict[str, None] = {}
+    for source in sources:
+        if source.format == "text":
+            continue
+        try:
+            columns = read_columns(source)
+            require_column(columns, text_column, source, "--text-column")
+        except InputError as error:
+            problems += error.problems
+            continue
+        kept |= dict.fromkeys(name for name in columns if name not in _consumed(unit, text_column))
+    if problems:
+        raise InputError(problems)
+    return list(kept)
+
+
+def _consumed(unit: Unit, text_column: str) -> set[str]:
+    return {text_column, "document_id"} | ({"sentence_id"} if unit == "sentence" else set())
+
+
+def _document_id(row: Row) -> str:
+    given = row.fields.get("document_id")
+    return f"{row.source}:{row.number}" if given is None or given == "" else str(given)
+
+
+def _kept(row: Row, unit: Unit, text_column: str) -> dict[str, Any]:
+    consumed = _consumed(unit, text_column)
+    return {name: value for name, value in row.fields.items() if name not in consumed}
+
+
+def _problem(row: Row, text_column: str) -> str | None:
+    if row.problem:
+        return f"row {row.number}: {row.problem}"
+    text = row.fields.get(text_column)
+    if not isinstance(text, str):
+        return (
+            f"row {row.number}: `{text_column}` must be text, found {'null' if text is None else type(text).__name__}"
+        )
+    return None if normalise(text) else f"row {row.number}: `{text_column}` must not be empty"
+
+
+def _document_of_row(row: Row, text_column: str, split: Callable[[str], list[str]]) -> Document:
+    kept = _kept(row, "document", text_column)
+    problem = _problem(row, text_column)
+    if problem:
+        return Document(_document_id(row), [Item("", "", kept, problem)])
+    return _split_document(_document_id(row), row.fields[text_column], kept, split)
+
+
+def _split_document(document_id: str, text: str, kept: dict[str, Any], split: Callable[[str], list[str]]) -> Document:
+    sentences = split(text)
+    if not sentences:
+        return Document(document_id, [Item("", "", kept, "the text must not be empty")])
+    return Document(document_id, [Item(str(number), sentence, kept) for number, sentence in enumerate(sentences, 1)])
+
+
+def _item_of_row(row: Row, number: int, text_column: str) -> Item:
+    kept = _kept(row, "sentence", text_column)
+    given = row.fields.get("sentence_id")
+    sentence_id = str(number if given is None or given == "" else given)
+    problem = _problem(row, text_column)
+    return Item(sentence_id, "" if problem else normalise(row.fields[text_column]), kept, problem)

@@ -1,0 +1,97 @@
+"""From config to checkpoint: what is written, what is learnt, and that a killed run ends like one that was not."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from policy_tagger.inference.checkpoint import Checkpoint
+from policy_tagger.inference.cli import main
+from policy_tagger.inference.tagger import PolicyTagger
+from policy_tagger.train.export import load_network
+from policy_tagger.train.model import TorchBackend
+from safetensors.numpy import load_file
+
+from tests.conftest import TINY_SENTENCES
+
+CHECKPOINT_FILES = {
+    "config.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "codebook.yaml",
+    "decision.json",
+    "openvino_model.xml",
+    "openvino_model.bin",
+    "manifest.json",
+    "run.json",
+    "README.md",
+}
+
+
+def test_checkpoint_has_exactly_these_files(tiny_checkpoint: Path) -> None:
+    assert {path.name for path in tiny_checkpoint.iterdir()} == CHECKPOINT_FILES
+
+
+def test_eight_sentences_are_learnt_by_heart(tiny_tagger: PolicyTagger) -> None:
+    document_ids, texts, topics, voices = zip(*TINY_SENTENCES, strict=True)
+    found = tiny_tagger.predict(texts, document_ids)
+    assert [sentence.labels["topic"] for sentence in found] == list(topics)
+    assert [sentence.labels["voice"] for sentence in found] == list(voices)
+
+
+def test_torch_and_exported_graph_agree(tiny_checkpoint: Path, tiny_tagger: PolicyTagger) -> None:
+    checkpoint = Checkpoint.open(tiny_checkpoint)
+    reference = PolicyTagger(checkpoint, TorchBackend(load_network(checkpoint)))
+    texts = [text for _, text, _, _ in TINY_SENTENCES] + ["처음 보는 문장 " * n for n in range(1, 40)]
+    ids = ["one document"] * len(texts)
+    expected, exported = reference.predict_proba(texts, ids), tiny_tagger.predict_proba(texts, ids)
+    for task in expected:
+        np.testing.assert_allclose(exported[task], expected[task], atol=1e-4)
+    assert [s.labels for s in tiny_tagger.predict(texts, ids)] == [s.labels for s in reference.predict(texts, ids)]
+
+
+def test_run_json_records_config_data_and_metrics(tiny_checkpoint: Path, tiny_data: Path) -> None:
+    run = json.loads((tiny_checkpoint / "run.json").read_text(encoding="utf-8"))
+    assert run["data"]["files"].keys() == {tiny_data.as_posix()}
+    assert run["data"]["sentences"] == {"train": 8, "validation": 8, "test": 8}
+    assert run["metrics"]["test"]["tasks"]["voice"]["accuracy"] == 1.0
+    assert run["parity"]["changed_labels"] == 0
+    assert run["codebook"]["content_hash"] == Checkpoint.open(tiny_checkpoint).codebook.content_hash
+
+
+def test_finished_output_is_not_overwritten(tiny_checkpoint: Path, tiny_config: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["train", str(tiny_config)]) == 2
+    assert "holds a finished checkpoint" in capsys.readouterr().err
+
+
+def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path, tiny_config: Path) -> None:
+    short = ["--set", "training.epochs=12", "--set", "training.metric=loss"]
+    whole = tmp_path / "whole"
+    assert main(["train", str(tiny_config), *short, "--set", f"output={whole}"]) == 0
+
+    killed = tmp_path / "killed"
+    command = [sys.executable, "-m", "policy_tagger.inference.cli", "train", str(tiny_config), *short]
+    command += ["--set", f"output={killed}"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ.copy())
+    deadline = time.monotonic() + 120
+    while not list((killed / "steps").glob("checkpoint-*/complete")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (killed / "manifest.json").exists(), "the run ended before it could be killed"
+    newest = max((killed / "steps").glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    torn = newest.with_name("checkpoint-9999")  # a later state, killed while it was written
+    torn.mkdir()
+    (torn / "model.safetensors").write_bytes(b"torn")
+
+    assert main(["train", str(tiny_config), *short, "--set", f"output={killed}"]) == 2  # only with --resume
+    assert main(["train", str(tiny_config), *short, "--set", f"output={killed}", "--resume"]) == 0
+    expected, resumed = load_file(whole / "model.safetensors"), load_file(killed / "model.safetensors")
+    assert expected.keys() == resumed.keys()
+    for name in expected:
+        np.testing.assert_array_equal(resumed[name], expected[name], err_msg=name)

@@ -1,0 +1,97 @@
+"""The training configuration: every key that a config file may have, with its unit."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from policy_tagger.inference.checkpoint import MODELS_FOLDER
+from policy_tagger.inference.encoding import EncodingSettings
+from policy_tagger.inference.schema import Schema, load_yaml
+from pydantic import Field
+
+CONFIG_FOLDER = Path(__file__).parent.parent / "configs"
+EMBEDDED_ENCODER = "embedded"
+
+
+class DataConfig(Schema):
+    files: Annotated[list[str], Field(min_length=1)]
+    """Labelled sentences: JSONL, CSV, TSV or Parquet."""
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of documents for validation; used only where the files have no `split` column."""
+    test_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of documents for the test; used only where the files have no `split` column."""
+
+
+class EncoderConfig(Schema):
+    model: str
+    """`embedded`, a folder, or a Hub id of any encoder that `transformers.AutoModel` reads."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Dropout before the heads, and inside the encoder."""
+
+
+class TaskConfig(Schema):
+    weight: Annotated[float, Field(ge=0)] = 1.0
+    """Factor of the task's loss in the sum."""
+    balance: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Up-weights rare labels: 0 not at all, 1 fully (pos_weight = negatives/positives, class weight ∝ 1/frequency)."""
+
+
+class TrainingConfig(Schema):
+    epochs: Annotated[int, Field(ge=1)] = 5
+    """Passes over the training sentences, at most."""
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    """Sentences in a step, per device."""
+    learning_rate: Annotated[float, Field(gt=0)] = 5e-5
+    """Peak learning rate of the encoder; linear warm-up and linear decay to zero."""
+    head_learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    """Peak learning rate of the heads."""
+    warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of the steps over which the learning rates rise."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    """AdamW's decoupled weight decay."""
+    metric: str = "mean_f1"
+    """What picks the best epoch: `mean_f1`, `loss`, or TASK.METRIC such as `themes.micro_f1`."""
+    patience: Annotated[int, Field(ge=1)] = 3
+    """Evaluations without a better metric before training stops."""
+    evaluations_per_epoch: Annotated[int, Field(ge=1)] = 1
+    """How often in an epoch to evaluate and to save a state to resume from."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Arithmetic; auto takes bf16 where the hardware computes it."""
+    seed: int = 0
+    """Seed of the split, the order, the heads and dropout."""
+
+
+class TrainConfig(Schema):
+    """One training run."""
+
+    output: str
+    """Folder of the finished checkpoint; states to resume from are in `steps/` below it."""
+    codebook: str
+    """A codebook file, or a shipped codebook by its name (`policy`)."""
+    data: DataConfig
+    encoder: EncoderConfig
+    encoding: EncodingSettings = EncodingSettings()
+    """How a sentence and its context become one input."""
+    tasks: dict[str, TaskConfig] = {}
+    """Task of the codebook → its loss; the defaults for tasks not named here."""
+    training: TrainingConfig = TrainingConfig()
+
+    @property
+    def encoder_source(self) -> str:
+        """Where `transformers` finds the encoder."""
+        embedded = self.encoder.model == EMBEDDED_ENCODER
+        return str(MODELS_FOLDER / "encoder") if embedded else self.encoder.model
+
+
+def load_train_config(path_or_name: str, overrides: list[str]) -> TrainConfig:
+    """Read a config file, or a shipped one by its name (`small`, `klue-bert-base`, …).
+
+    Raises:
+        InputError: listing every problem of the file.
+    """
+    return load_yaml(shipped_config("train", path_or_name), TrainConfig, overrides)
+
+
+def shipped_config(kind: Literal["train", "pretrain"], path_or_name: str) -> Path:
+    """The path of a config: shipped ones go by their name, others by their path."""
+    shipped = CONFIG_FOLDER / kind / f"{path_or_name}.yaml"
+    return shipped if shipped.exists() else Path(path_or_name)

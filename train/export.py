@@ -1,0 +1,163 @@
+"""A finished network → a checkpoint directory with its exported graph."""
+
+import json
+import logging
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from policy_tagger.inference.backends import OpenVINOBackend
+from policy_tagger.inference.checkpoint import (
+    CODEBOOK,
+    CONFIG,
+    CONFIG_KEY,
+    DECISION,
+    GRAPH,
+    TOKENIZER,
+    WEIGHTS,
+    Checkpoint,
+    write_json,
+    write_manifest,
+)
+from policy_tagger.inference.codebook import Codebook
+from policy_tagger.inference.decision import Decision, decide, probabilities
+from policy_tagger.inference.encoding import EncodedSentence, EncodingSettings
+from policy_tagger.inference.tagger import run_network
+from policy_tagger.train.model import TaggerModel, TorchBackend, build_encoder, output_sizes
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+from transformers import AutoConfig
+
+MAX_PROBABILITY_DIFFERENCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far the exported graph is from the network it was made from."""
+
+    sentences: int
+    max_probability_difference: float
+    changed_labels: int
+
+
+def round_to_half(model: TaggerModel) -> None:
+    """Round all weights to float16 values, kept as float32.
+
+    Checkpoint and graph are stored in half precision at no difference to each other: both hold exactly these numbers.
+    """
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.copy_(weight.half().float())
+
+
+def write_checkpoint(
+    folder: Path,
+    model: TaggerModel,
+    tokenizer: Tokenizer,
+    codebook: Codebook,
+    decision: Decision,
+    settings: EncodingSettings,
+) -> None:
+    """Write everything that prediction needs, the manifest last; `run.json` and the card are added by the caller.
+
+    Args:
+        model: With weights rounded by `round_to_half`.
+    """
+    import yaml
+
+    folder.mkdir(parents=True, exist_ok=True)
+    model = model.to("cpu").eval()
+    config = model.encoder.config.to_dict()
+    config[CONFIG_KEY] = settings.model_dump()
+    config["dtype"] = "float16"
+    write_json(folder / CONFIG, {name: value for name, value in config.items() if name != "_name_or_path"})
+    tensors = {
+        name: weight.half().contiguous() for name, weight in model.state_dict().items() if weight.is_floating_point()
+    }
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    tokenizer.save(str(folder / TOKENIZER))
+    content = codebook.model_dump(exclude_defaults=True)
+    (folder / CODEBOOK).write_text(
+        yaml.safe_dump(content, allow_unicode=True, sort_keys=False, width=120), encoding="utf-8"
+    )
+    write_json(folder / DECISION, decision.model_dump())
+    export_graph(model, folder / GRAPH)
+    write_manifest(folder)
+
+
+def export_graph(model: TaggerModel, path: Path) -> None:
+    """Write the network as an OpenVINO graph with half-precision weights and free batch and length."""
+    import openvino as ov
+
+    ids = torch.tensor([[2, 5, 6, 3], [2, 7, 3, 0]])
+    example = {
+        "input_ids": ids,
+        "attention_mask": torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]]),
+        "token_type_ids": torch.zeros_like(ids),
+    }
+    # Tracing warns about every shape it reads; the parity check is what tells whether that mattered.
+    logging.getLogger("nncf").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        graph = ov.convert_model(model.eval(), example_input=example)
+    for port, task in zip(graph.outputs, model(**example), strict=True):
+        port.get_tensor().set_names({task})
+    ov.save_model(graph, path, compress_to_fp16=True)
+
+
+def load_network(checkpoint: Checkpoint) -> TaggerModel:
+    """The PyTorch network of a checkpoint, in float32."""
+    content = json.loads((checkpoint.folder / CONFIG).read_text(encoding="utf-8"))
+    content.pop(CONFIG_KEY)
+    content["dtype"] = "float32"
+    config = AutoConfig.for_model(content.pop("model_type"), **content)
+    model = TaggerModel(build_encoder(config), output_sizes(checkpoint.codebook))
+    weights = {name: weight.float() for name, weight in load_file(checkpoint.folder / WEIGHTS).items()}
+    missing, unexpected = model.load_state_dict(weights, strict=False)
+    assert not unexpected, unexpected
+    assert all(name.endswith("_ids") for name in missing), missing
+    return model.eval()
+
+
+def check_parity(
+    model: TaggerModel,
+    graph: Path,
+    encoded: Sequence[EncodedSentence],
+    pad_id: int,
+    codebook: Codebook,
+    decision: Decision,
+) -> Parity:
+    """Compare graph and network on real inputs.
+
+    Raises:
+        RuntimeError: probabilities differ by more than 1e-4; the export is not usable.
+    """
+    sizes = output_sizes(codebook)
+    reference = run_network(TorchBackend(model), encoded, pad_id, sizes)
+    exported = run_network(OpenVINOBackend(graph), encoded, pad_id, sizes)
+    difference, changed = 0.0, 0
+    for name, task in codebook.tasks.items():
+        pair: list[np.ndarray] = [
+            probabilities(logits[name], task, decision.tasks[name].temperature) for logits in (reference, exported)
+        ]
+        difference = max(difference, float(np.abs(pair[0] - pair[1]).max(initial=0.0)))
+        changed += int(
+            (decide(pair[0], task, decision.tasks[name]) != decide(pair[1], task, decision.tasks[name])).any(1).sum()
+        )
+    if difference > MAX_PROBABILITY_DIFFERENCE:
+        raise RuntimeError(
+            f"The exported graph differs from the network by {difference:.1e} in a probability; limit 1e-4."
+        )
+    return Parity(len(encoded), difference, changed)
+
+
+def versions() -> dict[str, Any]:
+    """Versions of what made the checkpoint."""
+    from importlib.metadata import version
+
+    names = ("policy-tagger", "torch", "transformers", "tokenizers", "openvino", "scikit-learn", "datasets", "evaluate")
+    return {name: version(name) for name in names}

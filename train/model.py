@@ -1,0 +1,147 @@
+"""The network: any Hugging Face encoder with one linear head per task."""
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from policy_tagger.inference.backends import Logits
+from policy_tagger.inference.codebook import Codebook
+from policy_tagger.inference.errors import InputError
+from tokenizers import Tokenizer
+from torch import nn
+from torch.nn import functional
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel
+
+NOT_ANNOTATED = -1.0  # in a row of label vectors: the task was not annotated; masked out of the loss
+
+
+class TaggerModel(nn.Module):
+    """One pass of the encoder for all tasks.
+
+    Args:
+        encoder: Any model whose output has `last_hidden_state`.
+        output_sizes: Task id → number of labels.
+        dropout: Before the heads.
+    """
+
+    def __init__(self, encoder: PreTrainedModel, output_sizes: Mapping[str, int], dropout: float = 0.0):
+        super().__init__()
+        self.encoder = encoder
+        self.dropout = nn.Dropout(dropout)
+        width = encoder.config.hidden_size
+        self.heads = nn.ModuleDict({_head_name(name): nn.Linear(width, size) for name, size in output_sizes.items()})
+        for name, weight in self.heads.named_parameters():
+            nn.init.zeros_(weight) if name.endswith("bias") else nn.init.normal_(weight, std=0.02)
+        self._tasks = list(output_sizes)
+        self._takes_types = "token_type_ids" in inspect.signature(encoder.forward).parameters
+
+    def forward(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Inputs int64 (n, length) → task id → logits (n, n_labels)."""
+        types = {"token_type_ids": token_type_ids} if self._takes_types else {}
+        output = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **types)
+        first = self.dropout(output.last_hidden_state[:, 0])
+        return {task: self.heads[_head_name(task)](first) for task in self._tasks}
+
+
+class TorchBackend:
+    """The network in PyTorch: the reference that exported graphs are compared with, and the one for GPUs."""
+
+    def __init__(self, model: TaggerModel, device: str = "cpu"):
+        self._model = model.to(device).eval()
+        self._device = device
+
+    def logits(self, inputs: Mapping[str, np.ndarray]) -> Logits:
+        """See `policy_tagger.inference.backends.Backend.logits`."""
+        with torch.inference_mode():
+            tensors = {name: torch.from_numpy(array).to(self._device) for name, array in inputs.items()}
+            return {task: logits.float().cpu().numpy() for task, logits in self._model(**tensors).items()}
+
+
+class TaskLoss:
+    """The loss of one task, averaged over the sentences that are annotated for it.
+
+    Args:
+        kind: multi_label (binary cross-entropy) or single_label (cross-entropy).
+        label_weights: float32 (n_labels,): positive weights for multi_label, class weights for single_label.
+        weight: Factor of the task in the sum.
+    """
+
+    def __init__(self, kind: str, label_weights: torch.Tensor, weight: float):
+        self._kind, self._label_weights, self._weight = kind, label_weights, weight
+
+    def __call__(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Logits and label vectors, both (n, n_labels) → scalar; 0 where no sentence is annotated."""
+        annotated = labels[:, 0] != NOT_ANNOTATED
+        logits, labels = logits.float()[annotated], labels[annotated]
+        if not len(labels):
+            return logits.sum() * 0.0
+        weights = self._label_weights.to(logits.device)
+        if self._kind == "multi_label":
+            loss = functional.binary_cross_entropy_with_logits(logits, labels, pos_weight=weights)
+        else:
+            loss = functional.cross_entropy(logits, labels.argmax(dim=1), weight=weights)
+        return self._weight * loss
+
+
+def label_weights(labels: np.ndarray, kind: str, balance: float) -> torch.Tensor:
+    """Weights from label frequencies, to the power `balance` (0: all 1; 1: inverse frequency).
+
+    Args:
+        labels: float32 (n, n_labels) label vectors of the training sentences that are annotated for the task.
+    """
+    positives = np.maximum(labels.sum(axis=0), 1.0)
+    if kind == "multi_label":
+        ratio = np.maximum(len(labels) - positives, 1.0) / positives
+    else:
+        ratio = len(labels) / (labels.shape[1] * positives)
+    return torch.tensor(ratio**balance, dtype=torch.float32)
+
+
+def load_encoder(source: str, dropout: float) -> tuple[PreTrainedModel, Tokenizer]:
+    """An encoder and its tokenizer from a folder or the Hub; weights as safetensors, no remote code.
+
+    Raises:
+        InputError: neither a folder nor a model that the Hub could give, or not an encoder with a fast tokenizer.
+    """
+    try:
+        config = AutoConfig.from_pretrained(source)
+        for field in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
+            if hasattr(config, field):
+                setattr(config, field, dropout)
+        options = {"add_pooling_layer": False} if config.model_type in _WITH_POOLER else {}
+        encoder = AutoModel.from_pretrained(source, config=config, use_safetensors=True, dtype=torch.float32, **options)
+        tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True)
+    except (OSError, ValueError) as error:
+        kind = "folder" if Path(source).exists() else "model that the Hub could give"
+        raise InputError(
+            f"encoder.model: {source} is not a {kind} with config.json, model.safetensors and tokenizer.json "
+            f"({str(error).splitlines()[0]}). Offline, train with the embedded encoder: policy-tagger train small."
+        ) from None
+    if not hasattr(tokenizer, "backend_tokenizer"):
+        raise InputError(
+            f"encoder.model: {source} has no fast tokenizer (tokenizer.json). Choose an encoder that has one."
+        )
+    return encoder, Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+
+
+def build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
+    """An encoder of a config's shape with random weights, to load a checkpoint's weights into."""
+    options = {"add_pooling_layer": False} if config.model_type in _WITH_POOLER else {}
+    return AutoModel.from_config(config, **options)
+
+
+def output_sizes(codebook: Codebook) -> dict[str, int]:
+    """Task id → number of labels."""
+    return {name: len(task.labels) for name, task in codebook.tasks.items()}
+
+
+_WITH_POOLER = ("bert", "roberta", "xlm-roberta", "camembert")  # their pooler is not used and would be dead weight
+
+
+def _head_name(task: str) -> str:
+    """Module names may not contain dots."""
+    return task.replace(".", "_dot_")

@@ -1,0 +1,418 @@
+"""`train(config)`: labelled sentences → a finished checkpoint, around `transformers.Trainer`."""
+
+import json
+import logging
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from policy_tagger.inference.checkpoint import MANIFEST, write_json
+from policy_tagger.inference.codebook import Codebook
+from policy_tagger.inference.decision import Decision, decide, probabilities
+from policy_tagger.inference.encoding import EncodedSentence, SentenceEncoding, pad
+from policy_tagger.inference.errors import InputError
+from policy_tagger.inference.schema import nearest
+from policy_tagger.inference.tagger import run_network
+from policy_tagger.train.calibration import fit_decision
+from policy_tagger.train.config import TaskConfig, TrainConfig
+from policy_tagger.train.data import LabelledData, LabelledSentence, documents_of, read_labelled, split_by_document
+from policy_tagger.train.evaluation import label_vectors
+from policy_tagger.train.export import round_to_half
+from policy_tagger.train.finish import finish
+from policy_tagger.train.metrics import flatten, task_metrics
+from policy_tagger.train.model import (
+    NOT_ANNOTATED,
+    TaggerModel,
+    TaskLoss,
+    TorchBackend,
+    label_weights,
+    load_encoder,
+    output_sizes,
+)
+from tokenizers import Tokenizer
+from transformers import (
+    EarlyStoppingCallback,
+    EvalPrediction,
+    PrinterCallback,
+    ProgressCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    set_seed,
+)
+
+STEPS = "steps"  # below the output: states to resume from; removed when the checkpoint is finished
+COMPLETE = "complete"  # written last into a state
+LABELS = "labels_"  # prefix of a task's label vectors in a batch
+
+
+@dataclass(frozen=True)
+class _Material:
+    """What training works on, all derived from the config."""
+
+    codebook: Codebook
+    data: LabelledData
+    tokenizer: Tokenizer
+    encoding: SentenceEncoding
+    model: TaggerModel
+
+
+def train(config: TrainConfig, resume: bool = False) -> Path:
+    """Train, calibrate, export and evaluate.
+
+    Args:
+        resume: Go on from the last complete state below `config.output`; from the start where there is none.
+
+    Returns:
+        `config.output`, a finished checkpoint.
+
+    Raises:
+        InputError: config, codebook, data or encoder do not fit, or the output exists and `resume` is not given.
+    """
+    output = Path(config.output)
+    if (output / MANIFEST).exists():
+        raise InputError(f"output: {output} holds a finished checkpoint. Choose another output, or remove it first.")
+    state = _state_to_resume(config, resume)
+    _quiet_libraries()
+    set_seed(config.training.seed)
+    material = _prepare(config)
+    train_sentences, validation = material.data.select("train"), material.data.select("validation")
+    _check_metric(config.training.metric, material.codebook, validation)
+    started = time.monotonic()
+    trainer = _build_trainer(config, material, train_sentences, validation)
+    if trainer.is_world_process_zero():
+        write_json(output / STEPS / "config.json", config.model_dump())
+        _announce(config, material)
+    trainer.train(resume_from_checkpoint=str(state) if state else None)
+    if not trainer.is_world_process_zero():
+        return output
+    model = material.model
+    round_to_half(model)
+    encoded = material.encoding.encode_documents([[s.text for s in d] for d in documents_of(validation)])
+    backend = TorchBackend(model, str(trainer.args.device))
+    logits = run_network(backend, encoded, material.encoding.pad_id, output_sizes(material.codebook))
+    decision = fit_decision(material.codebook, logits, label_vectors(validation, material.codebook))
+    record = {
+        "config": config.model_dump(),
+        "seconds": round(time.monotonic() - started),
+        "epochs": trainer.state.epoch,
+        "best_metric": trainer.state.best_metric,
+    }
+    finish(output, model, material.tokenizer, material.codebook, decision, config, material.data, record)
+    shutil.rmtree(output / STEPS)
+    return output
+
+
+def last_complete_state(output: Path) -> Path | None:
+    """The newest state that was written to its end, or None."""
+    states = [path.parent for path in (output / STEPS).glob(f"checkpoint-*/{COMPLETE}")]
+    return max(states, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+
+
+def _state_to_resume(config: TrainConfig, resume: bool) -> Path | None:
+    output = Path(config.output)
+    saved_config = output / STEPS / "config.json"
+    if not saved_config.exists():
+        return None
+    if not resume:
+        raise InputError(f"output: {output} holds an unfinished run. Go on with --resume, or choose another output.")
+    before, now = json.loads(saved_config.read_text(encoding="utf-8")), config.model_dump()
+    changed = [key for key in now if now[key] != before.get(key)]
+    if changed:
+        raise InputError(
+            f"--resume: {', '.join(changed)} changed since the run in {output} began. Restore the config, or choose another output."
+        )
+    return last_complete_state(output)
+
+
+def _prepare(config: TrainConfig) -> _Material:
+    codebook = Codebook.load(config.codebook)
+    unknown = [name for name in config.tasks if name not in codebook.tasks]
+    if unknown:
+        raise InputError(f"tasks: {', '.join(unknown)} not in the codebook. It has {', '.join(codebook.tasks)}.")
+    settings = config.data
+    data = split_by_document(
+        read_labelled(settings.files, codebook),
+        settings.validation_fraction,
+        settings.test_fraction,
+        config.training.seed,
+    )
+    encoder, tokenizer = load_encoder(config.encoder_source, config.encoder.dropout)
+    longest = getattr(encoder.config, "max_position_embeddings", config.encoding.max_length)
+    if config.encoding.max_length > longest:
+        raise InputError(
+            f"encoding.max_length must be at most {longest}, the encoder's longest input. Got {config.encoding.max_length}."
+        )
+    model = TaggerModel(encoder, output_sizes(codebook), config.encoder.dropout)
+    encoding = SentenceEncoding(tokenizer, config.encoding, getattr(encoder.config, "type_vocab_size", 0))
+    return _Material(codebook, data, tokenizer, encoding, model)
+
+
+def _announce(config: TrainConfig, material: _Material) -> None:
+    parts = [f"{len(material.data.select(split)):,} {split}" for split in ("train", "validation", "test")]
+    parameters = sum(weight.numel() for weight in material.model.parameters())
+    print(f"{parameters / 1e6:.1f}M parameters; sentences: {', '.join(parts)}; output: {config.output}", flush=True)
+
+
+class TaggerTrainer(Trainer):
+    """`transformers.Trainer` with a loss per task and batches of similar length in an order that only the seed decides."""
+
+    def __init__(self, losses: dict[str, TaskLoss], **options: Any):
+        super().__init__(**options)
+        self._losses = losses
+        self.model_accepts_loss_kwargs = False
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, torch.Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Sum of the tasks' losses; with `return_outputs` also the logits by task."""
+        network_inputs = {name: tensor for name, tensor in inputs.items() if not name.startswith(LABELS)}
+        logits = model(**network_inputs)
+        loss = torch.stack([self._losses[task](logits[task], inputs[LABELS + task]) for task in self._losses]).sum()
+        return (loss, logits) if return_outputs else loss
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> "LengthGroupedOrder":
+        dataset: Any = self.train_dataset
+        lengths = [len(ids) for ids in dataset["input_ids"]]
+        return LengthGroupedOrder(lengths, self.args.train_batch_size * self.args.world_size, self.args.seed)
+
+
+class LengthGroupedOrder(torch.utils.data.Sampler[int]):
+    """Indices in batches of similar length, batches shuffled; depends on seed and epoch alone, so a run can be resumed."""
+
+    MEGABATCH = 50  # batches that are sorted together, as in transformers' LengthGroupedSampler
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int):
+        self._lengths = np.asarray(lengths)
+        self._batch_size = batch_size
+        self._seed = seed
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the data loader before each epoch."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        rng = np.random.default_rng((self._seed, self._epoch))
+        order = rng.permutation(len(self))
+        size = self._batch_size * self.MEGABATCH
+        batches = []
+        for start in range(0, len(order), size):
+            group = order[start : start + size]
+            group = group[np.argsort(-self._lengths[group], kind="stable")]
+            batches += [group[at : at + self._batch_size] for at in range(0, len(group), self._batch_size)]
+        # The one short batch stays last: anywhere else it would shift the ones behind it across batch borders.
+        short = [batch for batch in batches if len(batch) < self._batch_size]
+        full = [batch for batch in batches if len(batch) == self._batch_size]
+        for place in rng.permutation(len(full)):
+            yield from (int(index) for index in full[place])
+        for batch in short:
+            yield from (int(index) for index in batch)
+
+
+class _Collator:
+    """Rows of the dataset → padded tensors, through the one padding there is."""
+
+    def __init__(self, pad_id: int):
+        self._pad_id = pad_id
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        encoded = [EncodedSentence(row["input_ids"], row["token_type_ids"], False) for row in rows]
+        batch = {name: torch.from_numpy(array) for name, array in pad(encoded, self._pad_id).items()}
+        for name in rows[0]:
+            if name.startswith(LABELS):
+                batch[name] = torch.tensor([row[name] for row in rows], dtype=torch.float32)
+        return batch
+
+
+class _MarkComplete(TrainerCallback):
+    """Marks a state once all its files are written, so that a kill while saving cannot leave a state half there."""
+
+    def on_save(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
+        if state.is_world_process_zero:
+            (Path(str(args.output_dir)) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
+
+
+class _PrintEvaluations(TrainerCallback):
+    """One line an evaluation."""
+
+    def on_evaluate(self, args: TrainingArguments, state: Any, control: Any, metrics: Any = None, **_: Any) -> None:
+        if state.is_world_process_zero:
+            shown = {name.removeprefix("eval_"): value for name, value in metrics.items() if ".labels." not in name}
+            wanted = ("loss", "mean_f1", "micro_f1", "macro_f1", "accuracy")
+            parts = [f"{name} {value:.4f}" for name, value in shown.items() if name.rpartition(".")[2] in wanted]
+            print(f"epoch {state.epoch:.2f}: validation {' · '.join(parts)}", flush=True)
+
+
+def _build_trainer(
+    config: TrainConfig,
+    material: _Material,
+    train_sentences: list[LabelledSentence],
+    validation: list[LabelledSentence],
+) -> TaggerTrainer:
+    settings = config.training
+    codebook = material.codebook
+    train_set = _dataset(train_sentences, material)
+    steps_an_epoch = -(-len(train_set) // (settings.batch_size * int(os.environ.get("WORLD_SIZE", "1"))))
+    evaluate_every = max(1, steps_an_epoch // settings.evaluations_per_epoch)
+    total_steps = steps_an_epoch * settings.epochs
+    cuda = torch.cuda.is_available()
+    arguments = TrainingArguments(
+        output_dir=str(Path(config.output) / STEPS),
+        num_train_epochs=settings.epochs,
+        per_device_train_batch_size=settings.batch_size,
+        per_device_eval_batch_size=4 * settings.batch_size,
+        learning_rate=settings.learning_rate,
+        warmup_steps=round(settings.warmup_ratio * total_steps),
+        lr_scheduler_type="linear",
+        eval_strategy="steps",
+        eval_steps=evaluate_every,
+        save_strategy="steps",
+        save_steps=evaluate_every,
+        save_total_limit=2,
+        load_best_model_at_end=True,
+        metric_for_best_model="eval_" + settings.metric,
+        greater_is_better=settings.metric != "loss",
+        logging_strategy="steps",
+        logging_steps=evaluate_every,
+        use_cpu=not cuda,
+        bf16=_use_bf16(settings.precision, cuda),
+        seed=settings.seed,
+        data_seed=settings.seed,
+        label_names=[LABELS + task for task in codebook.tasks],
+        remove_unused_columns=False,
+        ddp_find_unused_parameters=False,
+        disable_tqdm=not sys.stderr.isatty(),
+        report_to=["tensorboard"] if find_spec("tensorboard") else [],
+    )
+    trainer = TaggerTrainer(
+        losses=_losses(config, codebook, train_sentences),
+        model=material.model,
+        args=arguments,
+        train_dataset=train_set,
+        eval_dataset=_dataset(validation, material),
+        data_collator=_Collator(material.encoding.pad_id),
+        compute_metrics=lambda prediction: _metrics_of(prediction, codebook),
+        optimizers=(_optimizer(config, material.model), None),
+        callbacks=[_MarkComplete(), _PrintEvaluations(), EarlyStoppingCallback(settings.patience)],
+    )
+    trainer.remove_callback(PrinterCallback)
+    if sys.stderr.isatty():
+        trainer.remove_callback(ProgressCallback)
+        trainer.add_callback(_BarOnly())
+    return trainer
+
+
+class _BarOnly(ProgressCallback):
+    """The progress bar without the log lines; evaluations have their own."""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        return
+
+
+def _dataset(sentences: list[LabelledSentence], material: _Material) -> Dataset:
+    encoded = material.encoding.encode_documents([[s.text for s in document] for document in documents_of(sentences)])
+    columns: dict[str, Any] = {
+        "input_ids": [item.input_ids for item in encoded],
+        "token_type_ids": [item.token_type_ids for item in encoded],
+    }
+    for name, vectors in label_vectors(sentences, material.codebook).items():
+        columns[LABELS + name] = vectors.tolist()
+    return Dataset.from_dict(columns)
+
+
+def _losses(config: TrainConfig, codebook: Codebook, sentences: list[LabelledSentence]) -> dict[str, TaskLoss]:
+    losses = {}
+    for name, labels in label_vectors(sentences, codebook).items():
+        settings = config.tasks.get(name, TaskConfig())
+        kind = codebook.tasks[name].kind
+        weights = label_weights(labels[labels[:, 0] != NOT_ANNOTATED], kind, settings.balance)
+        losses[name] = TaskLoss(kind, weights, settings.weight)
+    return losses
+
+
+def _optimizer(config: TrainConfig, model: TaggerModel) -> torch.optim.AdamW:
+    settings = config.training
+    groups = []
+    for module, rate in ((model.encoder, settings.learning_rate), (model.heads, settings.head_learning_rate)):
+        parameters = list(module.parameters())
+        groups.append(
+            {"params": [p for p in parameters if p.ndim > 1], "lr": rate, "weight_decay": settings.weight_decay}
+        )
+        groups.append({"params": [p for p in parameters if p.ndim <= 1], "lr": rate, "weight_decay": 0.0})
+    return torch.optim.AdamW(groups)
+
+
+def _metrics_of(prediction: EvalPrediction, codebook: Codebook) -> dict[str, float]:
+    tasks = list(codebook.tasks)
+    logits, labels = (
+        dict(zip(tasks, values if isinstance(values, tuple | list) else (values,), strict=True))
+        for values in (prediction.predictions, prediction.label_ids)
+    )
+    return validation_metrics(codebook, logits, labels)
+
+
+def validation_metrics(
+    codebook: Codebook, logits: dict[str, np.ndarray], labels: dict[str, np.ndarray]
+) -> dict[str, float]:
+    """`task.metric` → value with the decision fitted on the same sentences, and `mean_f1` over the tasks.
+
+    `mean_f1` averages micro-F1 of multi_label and macro-F1 of single_label tasks.
+    """
+    decision: Decision = fit_decision(codebook, logits, labels)
+    metrics = {}
+    for name, task in codebook.tasks.items():
+        annotated = labels[name][:, 0] != NOT_ANNOTATED
+        if annotated.any():
+            fitted = decision.tasks[name]
+            values = probabilities(logits[name][annotated], task, fitted.temperature)
+            true = labels[name][annotated].astype(np.int64)
+            metrics[name] = task_metrics(
+                task.kind, decide(values, task, fitted).astype(np.int64), true, values, task.label_ids
+            )
+    flat = flatten(metrics)
+    main = [flat[f"{n}.{'micro_f1' if codebook.tasks[n].kind == 'multi_label' else 'macro_f1'}"] for n in metrics]
+    return {**flat, "mean_f1": float(np.mean(main))}
+
+
+def _check_metric(metric: str, codebook: Codebook, validation: list[LabelledSentence]) -> None:
+    labels = label_vectors(validation, codebook)
+    unannotated = [name for name, vectors in labels.items() if (vectors[:, 0] == NOT_ANNOTATED).all()]
+    if unannotated:
+        raise InputError(
+            f"The validation sentences must have labels for every task. {', '.join(unannotated)} has none."
+        )
+    known = [*validation_metrics(codebook, {name: np.zeros_like(v) for name, v in labels.items()}, labels), "loss"]
+    if metric not in known:
+        guess = nearest(metric, known)
+        shown = ", ".join(name for name in known if ".labels." not in name)
+        raise InputError(
+            f"training.metric: there is no {metric}. " + (f"Did you mean {guess}?" if guess else f"There are {shown}.")
+        )
+
+
+def _use_bf16(precision: str, cuda: bool) -> bool:
+    if precision != "auto":
+        return precision == "bf16"
+    return torch.cuda.is_bf16_supported() if cuda else torch.cpu._is_avx512_bf16_supported()
+
+
+def _quiet_libraries() -> None:
+    from datasets.utils.logging import disable_progress_bar
+    from transformers.utils import logging as transformers_logging
+
+    disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    logging.getLogger("accelerate").setLevel(logging.ERROR)
