@@ -26,6 +26,7 @@ GRAPH_WEIGHTS = "openvino_model.bin"
 MANIFEST = "manifest.json"
 
 PROTECTED = (CONFIG, WEIGHTS, TOKENIZER, CODEBOOK, DECISION, GRAPH, GRAPH_WEIGHTS)
+IDENTITY = (CONFIG, WEIGHTS, TOKENIZER, CODEBOOK, DECISION)  # a graph follows from these
 SERVING = (CONFIG, TOKENIZER, CODEBOOK, DECISION, GRAPH, GRAPH_WEIGHTS)
 MODELS_FOLDER = Path(__file__).parent.parent / "models"
 DEFAULT_MODEL = "default"
@@ -42,7 +43,7 @@ class Checkpoint:
     token_types: int
     """How many segment ids the encoder knows."""
     model_id: str
-    """Folder name and the first 12 digits of the hash over all protected files."""
+    """Folder name and the first 12 digits of the hash over what decides its predictions."""
 
     @classmethod
     def open(cls, model: str | Path, needed: tuple[str, ...] = SERVING) -> "Checkpoint":
@@ -68,7 +69,7 @@ class Checkpoint:
             raise InputError(problems)
         config = _read_json(folder / CONFIG)
         codebook = Codebook.load(folder / CODEBOOK)
-        identity = hashlib.sha256("".join(hashes[name] for name in PROTECTED).encode()).hexdigest()[:12]
+        identity = hashlib.sha256("".join(hashes[name] for name in IDENTITY).encode()).hexdigest()[:12]
         return cls(
             folder=folder,
             codebook=codebook,

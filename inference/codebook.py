@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import AfterValidator, Field, field_validator
+
 from policy_tagger.inference.errors import InputError
 from policy_tagger.inference.schema import Schema, load_yaml, nearest
-from pydantic import AfterValidator, Field, field_validator
 
 LABEL_SEPARATOR = "|"  # between labels in one cell of a CSV or TSV file
 NO_LABEL = "-"  # in such a cell: annotated, and none of the labels; an empty cell is not annotated

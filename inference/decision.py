@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+from pydantic import Field
+
 from policy_tagger.inference.codebook import Codebook, Task
 from policy_tagger.inference.errors import InputError
 from policy_tagger.inference.schema import Schema, validate
-from pydantic import Field
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import numpy as np
-from policy_tagger.inference.schema import Schema
 from pydantic import Field
 from tokenizers import Tokenizer
+
+from policy_tagger.inference.schema import Schema
 
 
 def normalise(text: str) -> str:

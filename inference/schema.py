@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from policy_tagger.inference.errors import InputError
 from pydantic import BaseModel, ConfigDict, ValidationError
+
+from policy_tagger.inference.errors import InputError
 
 
 class Schema(BaseModel):

@@ -4,11 +4,12 @@ from contextlib import ExitStack
 from itertools import islice
 from typing import Any, Literal
 
-from policy_tagger.inference.codebook import NO_LABEL, Codebook, Task
-from policy_tagger.inference.tables import Row, find_sources, read_columns, read_rows, require_column
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from policy_tagger.inference.codebook import NO_LABEL, Codebook, Task
+from policy_tagger.inference.tables import Row, find_sources, read_columns, read_rows, require_column
 
 
 def print_predictions(path: str, codebook: Codebook, rows: int, language: Literal["ko", "en"]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from policy_tagger.inference.backends import Backend, Logits, OpenVINOBackend
 from policy_tagger.inference.checkpoint import DEFAULT_MODEL, GRAPH, TOKENIZER, Checkpoint
 from policy_tagger.inference.codebook import Codebook

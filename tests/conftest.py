@@ -7,6 +7,7 @@ from pathlib import Path
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import pytest
+
 from policy_tagger.inference.cli import main
 from policy_tagger.inference.codebook import Codebook
 from policy_tagger.inference.tagger import PolicyTagger
@@ -43,8 +44,9 @@ TINY_SENTENCES = [
 def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random BERT of 2 layers × 32 with a WordPiece tokenizer, as a Hugging Face folder."""
     import torch
-    from policy_tagger.train.corpus import PAD, train_tokenizer
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    from policy_tagger.train.corpus import PAD, train_tokenizer
 
     folder = tmp_path_factory.mktemp("encoder")
     texts = [text for _, text, _, _ in TINY_SENTENCES] * 10
@@ -75,11 +77,12 @@ def tiny_codebook(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The eight sentences, once for each split; a test that measures overfitting is meant to."""
+    """The eight sentences, ten times for training and once for validation and test: meant to be learnt by heart."""
     path = tmp_path_factory.mktemp("data") / "tiny.jsonl"
     rows = [
-        {"document_id": f"{split}-{document}", "text": text, "topic": topics, "voice": voice, "split": split}
-        for split in ("train", "validation", "test")
+        {"document_id": f"{split}-{copy}{document}", "text": text, "topic": topics, "voice": voice, "split": split}
+        for split, copies in (("train", 10), ("validation", 1), ("test", 1))
+        for copy in range(copies)
         for document, text, topics, voice in TINY_SENTENCES
     ]
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
@@ -87,7 +90,9 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_config(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path, tiny_codebook: Path, tiny_data: Path) -> Path:
+def tiny_config(
+    tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path, tiny_codebook: Path, tiny_data: Path
+) -> Path:
     """A config that learns the eight sentences by heart in seconds."""
     folder = tmp_path_factory.mktemp("config")
     path = folder / "tiny.yaml"
@@ -99,7 +104,7 @@ data: {{files: [{tiny_data}]}}
 encoder: {{model: {tiny_encoder}, dropout: 0.1}}
 encoding: {{max_length: 48, context_sentences: 2}}
 training:
-  {{epochs: 60, batch_size: 4, learning_rate: 0.003, head_learning_rate: 0.01, patience: 60, metric: loss, precision: fp32}}
+  {{epochs: 20, batch_size: 4, learning_rate: 0.003, head_learning_rate: 0.01, patience: 20, metric: loss, precision: fp32}}
 """,
         encoding="utf-8",
     )

@@ -1,10 +1,11 @@
 """Fits temperatures and thresholds, on validation data only."""
 
 import numpy as np
+from scipy.optimize import minimize_scalar
+
 from policy_tagger.inference.codebook import Codebook, Task
 from policy_tagger.inference.decision import Decision, TaskDecision, probabilities
 from policy_tagger.train.model import NOT_ANNOTATED
-from scipy.optimize import minimize_scalar
 
 MIN_POSITIVES = 10  # below it a label takes the task's shared threshold
 LOWEST, HIGHEST = 0.05, 0.95  # thresholds stay inside, whatever few sentences say

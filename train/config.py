@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
+from pydantic import Field
+
 from policy_tagger.inference.checkpoint import MODELS_FOLDER
 from policy_tagger.inference.encoding import EncodingSettings
 from policy_tagger.inference.schema import Schema, load_yaml
-from pydantic import Field
 
 CONFIG_FOLDER = Path(__file__).parent.parent / "configs"
 EMBEDDED_ENCODER = "embedded"

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from policy_tagger.inference.errors import InputError
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+from policy_tagger.inference.errors import InputError
 
 SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 PAD, UNK, CLS, SEP, MASK = range(5)
@@ -171,7 +172,8 @@ def mask_words(
 def ppmi_embeddings(ids: np.ndarray, vocab_size: int, dimensions: int, seed: int, std: float = 0.05) -> np.ndarray:
     """Word embeddings from positive pointwise mutual information, factorised.
 
-    Source: Levy, Goldberg & Dagan 2015 (window 5, context distribution to the power 0.75, U·√Σ).
+    Source: Levy, Goldberg & Dagan 2015 (window 5, context distribution to the power 0.75). U·Σ^¼, centred, rows of equal
+    length: in a short trial masked language modelling started better from it than from U·√Σ.
 
     Args:
         ids: int64 (n, length); co-occurrences are counted inside a row.
@@ -198,8 +200,10 @@ def ppmi_embeddings(ids: np.ndarray, vocab_size: int, dimensions: int, seed: int
     positive = information > 0
     ppmi = csr_matrix((information[positive], (row[positive], col[positive])), shape=counts.shape)
     left_vectors, singular_values, _ = randomized_svd(ppmi, dimensions, random_state=seed)
-    embeddings = left_vectors * np.sqrt(singular_values)
-    embeddings *= std / embeddings.std()
-    unseen = word == 0
-    embeddings[unseen] = np.random.default_rng(seed).normal(0, std / 2, (int(unseen.sum()), dimensions))
+    embeddings = left_vectors * singular_values**0.25
+    seen = word > 0
+    embeddings[seen] -= embeddings[seen].mean(axis=0)
+    embeddings[seen] /= np.linalg.norm(embeddings[seen], axis=1, keepdims=True)
+    embeddings *= std / embeddings[seen].std()
+    embeddings[~seen] = np.random.default_rng(seed).normal(0, std / 2, (int((~seen).sum()), dimensions))
     return embeddings.astype(np.float32)

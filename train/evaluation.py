@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from policy_tagger.inference.checkpoint import write_json
 from policy_tagger.inference.codebook import Codebook
 from policy_tagger.inference.decision import decide

@@ -10,6 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+from transformers import AutoConfig
+
 from policy_tagger.inference.backends import OpenVINOBackend
 from policy_tagger.inference.checkpoint import (
     CODEBOOK,
@@ -28,9 +32,6 @@ from policy_tagger.inference.decision import Decision, decide, probabilities
 from policy_tagger.inference.encoding import EncodedSentence, EncodingSettings
 from policy_tagger.inference.tagger import run_network
 from policy_tagger.train.model import TaggerModel, TorchBackend, build_encoder, output_sizes
-from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer
-from transformers import AutoConfig
 
 MAX_PROBABILITY_DIFFERENCE = 1e-4
 

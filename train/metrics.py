@@ -62,7 +62,6 @@ def task_metrics(
     occurring = [i for i in range(len(label_ids)) if true[:, i].any() or predicted[:, i].any()]
     result: dict[str, Any] = {
         "sentences": len(true),
-        "micro_f1": f1_score(true, predicted, average="micro", zero_division=0),
         "macro_f1": f1_score(true, predicted, labels=occurring, average="macro", zero_division=0) if occurring else 0.0,
         "calibration_error": calibration_error(kind, probabilities, true),
         "labels": {
@@ -76,6 +75,7 @@ def task_metrics(
         },
     }
     if kind == "multi_label":
+        result["micro_f1"] = f1_score(true, predicted, average="micro", zero_division=0)
         result["exact_match"] = accuracy_score(true, predicted)
     else:
         true_index, predicted_index = true.argmax(axis=1), predicted.argmax(axis=1)
@@ -123,7 +123,7 @@ def bootstrap_intervals(
     """95% percentile intervals (Efron 1979), whole documents resampled since their sentences depend on each other.
 
     Returns:
-        Metric name → (lower, upper): micro_f1, macro_f1, and exact_match or accuracy.
+        Metric name → (lower, upper): macro_f1, and micro_f1 and exact_match, or accuracy.
     """
     ids, document = np.unique(np.asarray(document_ids), return_inverse=True)
 
@@ -140,10 +140,11 @@ def bootstrap_intervals(
     label_f1 = 2 * both / np.maximum(found + wanted, 1)
     occurring = np.maximum(((found + wanted) > 0).sum(axis=1), 1)
     samples = {
-        "micro_f1": 2 * both.sum(axis=1) / np.maximum((found + wanted).sum(axis=1), 1),
         "macro_f1": label_f1.sum(axis=1) / occurring,
         "exact_match" if kind == "multi_label" else "accuracy": (exact / size)[:, 0],
     }
+    if kind == "multi_label":
+        samples["micro_f1"] = 2 * both.sum(axis=1) / np.maximum((found + wanted).sum(axis=1), 1)
     bounds = {name: np.percentile(values, [2.5, 97.5]) for name, values in samples.items()}
     return {name: (float(lower), float(upper)) for name, (lower, upper) in bounds.items()}
 

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from policy_tagger.inference.backends import Logits
-from policy_tagger.inference.codebook import Codebook
-from policy_tagger.inference.errors import InputError
 from tokenizers import Tokenizer
 from torch import nn
 from torch.nn import functional
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel
+
+from policy_tagger.inference.backends import Logits
+from policy_tagger.inference.codebook import Codebook
+from policy_tagger.inference.errors import InputError
 
 NOT_ANNOTATED = -1.0  # in a row of label vectors: the task was not annotated; masked out of the loss
 

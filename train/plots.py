@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
 from policy_tagger.train.metrics import calibration_bins
 
 if TYPE_CHECKING:

@@ -10,10 +10,17 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from pydantic import Field
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+from torch import nn
+from torch.nn import functional
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+from transformers.utils import logging as transformers_logging
+
 from policy_tagger.inference.errors import InputError
 from policy_tagger.inference.schema import Schema
 from policy_tagger.train.corpus import (
-    MASK,
     PAD,
     PackedCorpus,
     mask_words,
@@ -22,13 +29,8 @@ from policy_tagger.train.corpus import (
     train_tokenizer,
     write_shard,
 )
-from pydantic import Field
-from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer
-from torch import nn
-from torch.nn import functional
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
-from transformers.utils import logging as transformers_logging
+
+EASY_LENGTH = 32  # tokens
 
 
 class SourceConfig(Schema):
@@ -66,7 +68,7 @@ class EncoderShape(Schema):
 class PretrainingConfig(Schema):
     total_tokens: Annotated[int, Field(ge=1)]
     """Tokens to see before the run is done."""
-    sequence_length: Annotated[int, Field(ge=16)] = 128
+    sequence_length: Annotated[int, Field(ge=32, multiple_of=32)] = 128
     """Tokens in a packed sequence."""
     batch_sequences: Annotated[int, Field(ge=1)]
     """Sequences in a step."""
@@ -80,12 +82,12 @@ class PretrainingConfig(Schema):
     """AdamW's decoupled weight decay."""
     mask_rate: Annotated[float, Field(gt=0, lt=1)] = 0.15
     """Expected share of words (or tokens) to predict."""
-    whole_words_after: Annotated[int, Field(ge=0)] = 0
-    """Tokens seen before whole words are masked; single tokens until then, an easier task that ends the first plateau."""
+    easy_tokens: Annotated[int, Field(ge=0)] = 0
+    """Tokens at the start with an easier task, which shortens the first plateau: sequences of 32, single tokens masked."""
     precision: Literal["fp32", "bf16"] = "bf16"
     """Arithmetic of the matrix products; weights are fp32 throughout."""
     embedding_tokens: Annotated[int, Field(ge=0)] = 20_000_000
-    """Tokens whose co-occurrences initialise the word embeddings; 0 for random embeddings."""
+    """Tokens whose counts initialise word embeddings and output biases; 0 for random embeddings."""
     save_minutes: Annotated[float, Field(gt=0)] = 5.0
     """Minutes between saved states."""
     seed: int = 0
@@ -148,9 +150,7 @@ def pretrain(config: PretrainConfig, minutes: float | None = None) -> Path:
     optimizer = _optimizer(model, settings)
     step = _restore(folder, model, optimizer)
     if step == 0 and settings.embedding_tokens:
-        vectors = _initial_embeddings(config, corpus, tokenizer)
-        with torch.no_grad():
-            model.encoder.embeddings.word_embeddings.weight.copy_(torch.from_numpy(vectors))
+        _initialise_from_counts(model, config, corpus)
 
     is_continuation = np.array(
         [(tokenizer.id_to_token(i) or "").startswith("##") for i in range(tokenizer.get_vocab_size())]
@@ -163,9 +163,11 @@ def pretrain(config: PretrainConfig, minutes: float | None = None) -> Path:
     first_step, losses, hits = step, [], []
     while step < last_step and not interrupted.asked:
         ids = corpus.batch(step, settings.batch_sequences)
+        easy = step * tokens_a_step < settings.easy_tokens
+        if easy:
+            ids = ids.reshape(-1, EASY_LENGTH)
         rng = np.random.default_rng((settings.seed, 1, step))
-        joined = is_continuation & (step * tokens_a_step >= settings.whole_words_after)
-        inputs, chosen = mask_words(ids, joined, settings.mask_rate, rng)
+        inputs, chosen = mask_words(ids, is_continuation & (not easy), settings.mask_rate, rng)
         labels = torch.from_numpy(ids[chosen]).to(device)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(settings, step * tokens_a_step)
@@ -281,13 +283,17 @@ def _optimizer(model: nn.Module, settings: PretrainingConfig) -> torch.optim.Ada
     return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.98), eps=1e-6, fused=True)
 
 
-def _initial_embeddings(config: PretrainConfig, corpus: PackedCorpus, tokenizer: Tokenizer) -> np.ndarray:
+def _initialise_from_counts(model: MaskedLanguageModel, config: PretrainConfig, corpus: PackedCorpus) -> None:
+    """Word embeddings from co-occurrences and output biases from frequencies, instead of learning both from nothing."""
     started = time.monotonic()
     sample = corpus.sample(config.pretraining.embedding_tokens)
-    vectors = ppmi_embeddings(sample, tokenizer.get_vocab_size(), config.encoder.hidden_size, config.pretraining.seed)
-    vectors[MASK] = vectors.mean(axis=0)
-    print(f"word embeddings from {sample.size / 1e6:.1f}M tokens in {time.monotonic() - started:.0f} s", flush=True)
-    return vectors
+    vocab_size = len(model.bias)
+    vectors = ppmi_embeddings(sample, vocab_size, config.encoder.hidden_size, config.pretraining.seed)
+    frequencies = np.bincount(sample.ravel(), minlength=vocab_size) + 1.0
+    with torch.no_grad():
+        model.encoder.embeddings.word_embeddings.weight.copy_(torch.from_numpy(vectors))
+        model.bias.copy_(torch.from_numpy(np.log(frequencies / frequencies.sum())))
+    print(f"initial embeddings from {sample.size / 1e6:.1f}M tokens in {time.monotonic() - started:.0f} s", flush=True)
 
 
 def _save(folder: Path, name: str, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:

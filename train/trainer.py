@@ -15,6 +15,18 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset
+from tokenizers import Tokenizer
+from transformers import (
+    EarlyStoppingCallback,
+    EvalPrediction,
+    PrinterCallback,
+    ProgressCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    set_seed,
+)
+
 from policy_tagger.inference.checkpoint import MANIFEST, write_json
 from policy_tagger.inference.codebook import Codebook
 from policy_tagger.inference.decision import Decision, decide, probabilities
@@ -37,17 +49,6 @@ from policy_tagger.train.model import (
     label_weights,
     load_encoder,
     output_sizes,
-)
-from tokenizers import Tokenizer
-from transformers import (
-    EarlyStoppingCallback,
-    EvalPrediction,
-    PrinterCallback,
-    ProgressCallback,
-    Trainer,
-    TrainerCallback,
-    TrainingArguments,
-    set_seed,
 )
 
 STEPS = "steps"  # below the output: states to resume from; removed when the checkpoint is finished
