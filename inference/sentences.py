@@ -4,9 +4,7 @@ import re
 
 from policy_tagger.inference.encoding import normalise
 
-_OPENING, _CLOSING = "“‘「『", "”’」』"
-# What continues a sentence after a closing quotation mark or a period inside a quotation: particles of citation.
-_CONTINUATION = re.compile(r"^(?:[”’\"'」』]\s*)?(?:이?라고|이?라며|이?라면서|이?라는|며|면서|고|는|라)(?=[\s,])")
+_END_OF_SENTENCE = re.compile(r"[.!?…][”’\"'」』)\]]*$")
 
 
 class SentenceSplitter:
@@ -19,23 +17,16 @@ class SentenceSplitter:
 
     def split(self, text: str) -> list[str]:
         """The sentences of a document, in order, NFC, without surrounding blanks; an empty list for blank text."""
+        return [sentence for line in map(normalise, text.splitlines()) if line for sentence in self._split_line(line)]
+
+    def _split_line(self, line: str) -> list[str]:
         sentences: list[str] = []
-        for paragraph in map(normalise, text.splitlines()):
-            if paragraph:
-                sentences += _rejoin_quotations([found.text for found in self._kiwi.split_into_sents(paragraph)])
+        end = -1
+        for found in self._kiwi.split_into_sents(line):
+            # A particle that follows a bracket or quotation mark without a blank is no new sentence: ‘…’은, (○○○ 의원)이라는.
+            if found.start == end and not _END_OF_SENTENCE.search(sentences[-1]):
+                sentences[-1] += found.text
+            else:
+                sentences.append(found.text)
+            end = found.end
         return sentences
-
-
-def _rejoin_quotations(pieces: list[str]) -> list[str]:
-    """Undo cuts inside a quotation and before a particle of citation (“….”라고 말했다)."""
-    joined: list[str] = []
-    for piece in pieces:
-        if joined and (_open_quotation(joined[-1]) or _CONTINUATION.match(piece)):
-            joined[-1] += ("" if _CONTINUATION.match(piece) else " ") + piece
-        else:
-            joined.append(piece)
-    return joined
-
-
-def _open_quotation(text: str) -> bool:
-    return any(text.count(left) > text.count(right) for left, right in zip(_OPENING, _CLOSING, strict=True))

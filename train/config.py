@@ -20,6 +20,8 @@ class DataConfig(Schema):
     """Share of documents for validation; used only where the files have no `split` column."""
     test_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of documents for the test; used only where the files have no `split` column."""
+    measure_test: bool = True
+    """Measure on the test split at the end. Turn it off while choosing between configs: a test opened often is no test."""
 
 
 class EncoderConfig(Schema):

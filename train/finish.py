@@ -45,9 +45,8 @@ def finish(
     encoded = encoding.encode_documents([[sentence.text for sentence in document] for document in documents])
     parity = check_parity(model, output / GRAPH, encoded, encoding.pad_id, codebook, decision)
     tagger = PolicyTagger(checkpoint, OpenVINOBackend(output / GRAPH))
-    evaluations = {
-        split: evaluate(tagger, data.select(split)) for split in ("validation", "test") if data.select(split)
-    }
+    splits = ("validation", "test") if config.data.measure_test and data.select("test") else ("validation",)
+    evaluations = {split: evaluate(tagger, data.select(split)) for split in splits}
     write_json(
         output / RUN,
         {

@@ -80,7 +80,7 @@ def train(config: TrainConfig, resume: bool = False) -> Path:
         InputError: config, codebook, data or encoder do not fit, or the output exists and `resume` is not given.
     """
     output = Path(config.output)
-    if (output / MANIFEST).exists():
+    if (output / MANIFEST).exists() and not (output / STEPS).exists():
         raise InputError(f"output: {output} holds a finished checkpoint. Choose another output, or remove it first.")
     state = _state_to_resume(config, resume)
     _quiet_libraries()
@@ -96,7 +96,8 @@ def train(config: TrainConfig, resume: bool = False) -> Path:
     trainer.train(resume_from_checkpoint=str(state) if state else None)
     if not trainer.is_world_process_zero():
         return output
-    model = material.model
+    # Trainer leaves the forward pass wrapped in bf16 autocast; calibration and export want the network itself.
+    model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     round_to_half(model)
     encoded = material.encoding.encode_documents([[s.text for s in d] for d in documents_of(validation)])
     backend = TorchBackend(model, str(trainer.args.device))
@@ -416,4 +417,5 @@ def _quiet_libraries() -> None:
 
     disable_progress_bar()
     transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
     logging.getLogger("accelerate").setLevel(logging.ERROR)

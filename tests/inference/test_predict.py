@@ -1,0 +1,271 @@
+"""`policy-tagger predict` and `show`: every format in and out, and bad input."""
+
+import csv
+import gzip
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from policy_tagger.inference import batch
+from policy_tagger.inference.cli import main
+
+ARTICLE = "정부는 수출 기업을 돕겠다고 밝혔다. 행사는 오후에 끝났다.\n고용은 두 달째 줄었다.\n"
+COLUMNS = [
+    "document_id",
+    "sentence_id",
+    "text",
+    "topic",
+    "topic_probabilities",
+    "voice",
+    "voice_probabilities",
+    "truncated",
+    "error",
+]
+
+
+@pytest.fixture(autouse=True)
+def _in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def predict(tiny_checkpoint: Path) -> Any:
+    return lambda *arguments: main(["predict", "-m", str(tiny_checkpoint), *map(str, arguments)])
+
+
+def jsonl(path: str | Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
+
+
+def write_jsonl(path: str, rows: list[Any]) -> None:
+    Path(path).write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+
+
+def test_text_file_is_one_document(predict: Any) -> None:
+    Path("article.txt").write_text(ARTICLE, encoding="utf-8")
+    assert predict("article.txt", "-o", "out.jsonl") == 0
+    rows = jsonl("out.jsonl")
+    assert [list(row) for row in rows] == [COLUMNS] * 3
+    assert [(row["document_id"], row["sentence_id"]) for row in rows] == [("article.txt", str(n)) for n in (1, 2, 3)]
+    assert rows[0]["topic"] == ["수출"]
+    assert rows[0]["voice"] == "official"
+    assert rows[0]["voice_probabilities"].keys() == {"official", "firm", "reporter"}
+    assert {row["error"] for row in rows} == {None}
+
+
+def test_manifest_names_model_and_codebook(predict: Any, tiny_checkpoint: Path) -> None:
+    Path("article.txt").write_text(ARTICLE, encoding="utf-8")
+    predict("article.txt", "-o", "out.jsonl")
+    manifest = json.loads(Path("out.jsonl.manifest.json").read_text(encoding="utf-8"))
+    assert manifest["model"].startswith(f"{tiny_checkpoint.name}@")
+    assert manifest["codebook"]["name"] == "tiny"
+    assert (manifest["documents"], manifest["sentences"], manifest["errors"]) == (1, 3, 0)
+
+
+def test_all_output_formats_hold_the_same(predict: Any) -> None:
+    write_jsonl("in.jsonl", [{"document_id": "가", "text": ARTICLE, "source": "연합", "year": 2020}, {"text": None}])
+    for ending in ("jsonl", "csv", "tsv", "parquet"):
+        assert predict("in.jsonl", "-o", f"out.{ending}") == 0
+    expected = jsonl("out.jsonl")
+    assert [row["source"] for row in expected] == ["연합"] * 3 + [None]
+    table = pq.read_table("out.parquet")
+    assert table.column_names == list(expected[0])
+    assert table.to_pylist() == [
+        {**row, "topic_probabilities": pytest.approx(row["topic_probabilities"])} for row in expected[:3]
+    ] + [expected[3]]
+    for ending, delimiter in (("csv", ","), ("tsv", "\t")):
+        with Path(f"out.{ending}").open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file, delimiter=delimiter))
+        assert [row["text"] for row in rows] == [row["text"] for row in expected]
+        assert [row["topic"] for row in rows] == ["|".join(row["topic"]) or "-" for row in expected[:3]] + [""]
+        assert json.loads(rows[0]["voice_probabilities"]) == expected[0]["voice_probabilities"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp949"])
+@pytest.mark.parametrize("ending", ["txt", "jsonl", "csv", "tsv"])
+def test_korean_encodings_are_read(predict: Any, encoding: str, ending: str) -> None:
+    text = "정부는 수출 기업을 돕겠다고 밝혔다."
+    content = {
+        "txt": text,
+        "jsonl": json.dumps({"text": text}, ensure_ascii=False),
+        "csv": f'text,매체\n"{text}",가\n',
+        "tsv": f"text\t매체\n{text}\t가\n",
+    }
+    Path(f"in.{ending}").write_bytes(content[ending].encode(encoding))
+    assert predict(f"in.{ending}", "-o", "out.jsonl") == 0
+    assert [row["text"] for row in jsonl("out.jsonl")] == [text]
+
+
+def test_rows_as_sentences_keep_ids_and_give_context(predict: Any) -> None:
+    texts = ["정부는 수출 기업을 돕겠다고 밝혔다.", "회사 대표는 규제를 풀어 달라고 말했다."]
+    write_jsonl("in.jsonl", [{"document_id": "a", "sentence_id": f"s{i}", "text": t} for i, t in enumerate(texts)])
+    write_jsonl("apart.jsonl", [{"text": t} for t in texts])
+    assert predict("in.jsonl", "--unit", "sentence", "-o", "out.jsonl") == 0
+    assert predict("apart.jsonl", "--unit", "sentence", "-o", "apart_out.jsonl") == 0
+    together, apart = jsonl("out.jsonl"), jsonl("apart_out.jsonl")
+    assert [(row["document_id"], row["sentence_id"]) for row in together] == [("a", "s0"), ("a", "s1")]
+    assert [row["document_id"] for row in apart] == ["apart.jsonl:1", "apart.jsonl:2"]
+    assert together[1]["topic_probabilities"] != apart[1]["topic_probabilities"]
+
+
+def test_folder_is_read_in_order_and_unknown_files_are_left(predict: Any) -> None:
+    Path("in/b").mkdir(parents=True)
+    Path("in/b/2.txt").write_text("둘째 글.", encoding="utf-8")
+    Path("in/a.jsonl").write_text('{"text": "첫째 글."}\n', encoding="utf-8")
+    Path("in/readme.md").write_text("no input", encoding="utf-8")
+    assert predict("in", "-o", "out.jsonl") == 0
+    assert [row["document_id"] for row in jsonl("out.jsonl")] == ["in/a.jsonl:1", "in/b/2.txt"]
+
+
+def test_pipe_from_end_to_end(tiny_checkpoint: Path) -> None:
+    command = [sys.executable, "-m", "policy_tagger.inference.cli", "predict", "-m", str(tiny_checkpoint), "-"]
+    done = subprocess.run(command, input=ARTICLE.encode(), capture_output=True, check=True)
+    assert [json.loads(line)["document_id"] for line in done.stdout.splitlines()] == ["stdin"] * 3
+    assert done.stderr.decode().count("\n") == 1  # the summary, and no progress bar
+    done = subprocess.run(
+        [*command, "--input-format", "csv", "--output-format", "csv"],
+        input=b"text\nabc\n",
+        capture_output=True,
+        check=True,
+    )
+    assert [row["text"] for row in csv.DictReader(io.StringIO(done.stdout.decode("utf-8-sig")))] == ["abc"]
+
+
+def test_bad_rows_become_rows_with_an_error_in_their_place(predict: Any) -> None:
+    Path("in.jsonl").write_text(
+        '{"text": "하나."}\n{"text": null}\n7\nnot json\n{"text": 3}\n{"text": " "}\n["a"]\n{"text": "둘\\ud800."}\n',
+        encoding="utf-8",
+    )
+    assert predict("in.jsonl", "-o", "out.jsonl") == 0
+    rows = jsonl("out.jsonl")
+    assert [row["text"] for row in rows] == ["하나.", "", "", "", "", "", "", "둘 ."]
+    assert [row["error"] is None for row in rows] == [True, *[False] * 6, True]
+    assert rows[1]["error"] == "row 2: `text` must be text, found null"
+    assert rows[2]["error"] == "row 3: expected a JSON object, found a number"
+
+
+def test_input_columns_that_clash_are_kept_under_another_name(predict: Any) -> None:
+    write_jsonl("in.jsonl", [{"text": "하나.", "topic": ["규제"], "error": "old"}])
+    assert predict("in.jsonl", "-o", "out.jsonl") == 0
+    (row,) = jsonl("out.jsonl")
+    assert (row["input_topic"], row["input_error"], row["error"]) == (["규제"], "old", None)
+
+
+def test_column_that_appears_late_is_reported(predict: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("policy_tagger.inference.tables.FIRST_ROWS", 2)
+    write_jsonl("in.jsonl", [{"text": "하나."}, {"text": "둘."}, {"text": "셋.", "late": 1}])
+    assert predict("in.jsonl", "-o", "out.jsonl") == 0
+    assert [row["error"] is None for row in jsonl("out.jsonl")] == [True, True, False]
+
+
+def test_value_of_another_type_does_not_break_parquet(predict: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "WINDOW_SENTENCES", 1)
+    write_jsonl("in.jsonl", [{"text": "하나.", "n": 1}, {"text": "둘.", "n": "two"}, {"text": "셋.", "n": 3}])
+    assert predict("in.jsonl", "-o", "out.parquet") == 0
+    table = pq.read_table("out.parquet").to_pylist()
+    assert [row["n"] for row in table] == [1, None, 3]
+    assert "`n` is left out" in table[1]["error"]
+
+
+def test_rows_written_before_a_failure_are_kept(
+    predict: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(batch, "WINDOW_SENTENCES", 1)
+    Path("out.jsonl").write_text("of an earlier run\n", encoding="utf-8")
+    Path("1.txt").write_text("하나.", encoding="utf-8")
+    Path("2.txt").write_bytes("둘.".encode() + b"\xff\xfe\xff")
+    assert predict("1.txt", "2.txt", "-o", "out.jsonl") == 2
+    error = capsys.readouterr().err
+    assert "2.txt must be UTF-8 or CP949 text. Line 1" in error
+    assert "out.jsonl.partial" in error
+    assert [row["text"] for row in jsonl("out.jsonl.partial")] == ["하나."]
+    assert Path("out.jsonl").read_text(encoding="utf-8") == "of an earlier run\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("missing.txt", None, "must be an existing file or folder"),
+        ("empty.txt", b"", "Found an empty file"),
+        ("letter.docx", b"x", "must end in one of .txt"),
+        (
+            "no_text.csv",
+            "제목,본문\n가,나\n".encode(),
+            "must have a column `text`. Found 제목, 본문. Name the right one with --text-column",
+        ),
+        ("utf16.csv", "text\n가\n".encode("utf-16"), "must be UTF-8 or CP949"),
+        ("twice.csv", b"text,text\na,b\n", "distinct column names"),
+        ("broken.parquet", b"PAR1 no", "must be a Parquet file"),
+    ],
+)
+def test_unusable_file_is_one_clear_line(
+    predict: Any, capsys: pytest.CaptureFixture, name: str, content: bytes | None, message: str
+) -> None:
+    if content is not None:
+        Path(name).write_bytes(content)
+    assert predict(name, "-o", "out.jsonl") == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"policy-tagger: error: {name} ")
+    assert message in error
+    assert error.count("\n") == 1
+    assert not list(Path().glob("out*"))
+
+
+def test_all_unusable_files_are_listed_at_once(predict: Any, capsys: pytest.CaptureFixture) -> None:
+    Path("a.csv").write_text("x\n1\n", encoding="utf-8")
+    Path("b.csv").write_text("y\n1\n", encoding="utf-8")
+    assert predict("a.csv", "b.csv", "-o", "out.jsonl") == 2
+    assert capsys.readouterr().err.count("must have a column `text`") == 2
+
+
+@pytest.mark.parametrize(("output", "message"), [("out.docx", "must end in"), ("none/out.csv", "existing folder")])
+def test_unusable_output_is_found_before_any_work(
+    predict: Any, capsys: pytest.CaptureFixture, output: str, message: str
+) -> None:
+    Path("in.txt").write_text("하나.", encoding="utf-8")
+    assert predict("in.txt", "-o", output) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_json_lines_on_standard_input_are_not_taken_for_text(
+    predict: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b'{"text": "a"}\n')))
+    assert predict("-", "-o", "out.jsonl") == 2
+    assert "--input-format jsonl" in capsys.readouterr().err
+
+
+def test_compressed_file_is_named_as_such(predict: Any, capsys: pytest.CaptureFixture) -> None:
+    Path("in.jsonl.gz").write_bytes(gzip.compress(b'{"text": "a"}\n'))
+    assert predict("in.jsonl.gz", "-o", "out.jsonl") == 2
+    assert "must end in one of" in capsys.readouterr().err
+
+
+def test_show_prints_names_and_sentences(predict: Any, capsys: pytest.CaptureFixture, tiny_checkpoint: Path) -> None:
+    Path("article.txt").write_text(ARTICLE, encoding="utf-8")
+    for output in ("out.jsonl", "out.csv", "out.parquet"):
+        predict("article.txt", "-o", output)
+        capsys.readouterr()
+        assert main(["show", output, "--codebook", str(tiny_checkpoint / "codebook.yaml")]) == 0
+        shown = capsys.readouterr().out
+        assert "official" in shown
+        assert "수출" in shown
+    assert main(["show", "out.csv"]) == 2
+    assert "must have a column `themes`" in capsys.readouterr().err
+
+
+def test_parquet_input_columns_come_through(predict: Any) -> None:
+    pq.write_table(pa.table({"text": ["하나. 둘."], "score": [1.5], "tags": [["a", "b"]]}), "in.parquet")
+    assert predict("in.parquet", "-o", "out.parquet") == 0
+    rows = pq.read_table("out.parquet").to_pylist()
+    assert [(row["text"], row["score"], row["tags"]) for row in rows] == [
+        ("하나.", 1.5, ["a", "b"]),
+        ("둘.", 1.5, ["a", "b"]),
+    ]
