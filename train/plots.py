@@ -1,4 +1,4 @@
-"""Plots of an evaluation."""
+"""Plots of an evaluation; Korean label ids need a Korean font (`fonts-nanum` on Debian), else labels are numbered."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,14 @@ from policy_tagger.train.metrics import calibration_bins
 if TYPE_CHECKING:
     from policy_tagger.train.evaluation import Evaluation, TaskResult
 
+KOREAN_FONTS = (
+    "Noto Sans CJK KR",
+    "Noto Sans KR",
+    "NanumGothic",
+    "Malgun Gothic",
+    "Apple SD Gothic Neo",
+    "AppleGothic",
+)
 BLUE, GREY = "#0072b2", "#999999"  # of Okabe & Ito's colour-blind safe palette
 
 
@@ -18,7 +26,10 @@ def write_plots(evaluation: "Evaluation", folder: Path) -> list[Path]:
     import matplotlib as mpl
 
     mpl.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import font_manager, pyplot
+
+    installed = set(font_manager.get_font_names())
+    mpl.rcParams["font.family"] = [*(font for font in KOREAN_FONTS if font in installed), "DejaVu Sans"]
 
     paths = []
     for name, result in evaluation.tasks.items():
@@ -31,16 +42,30 @@ def write_plots(evaluation: "Evaluation", folder: Path) -> list[Path]:
             size = {"f1": (7, height), "confusion": (1.5 * height + 2, 1.3 * height + 1.5), "reliability": (4.5, 4.5)}
             figure, axes = pyplot.subplots(figsize=size[stem.rpartition("_")[2]], layout="constrained")
             draw(axes, result, kind)
-            axes.set_title(f"{name} · {evaluation.model_id}", fontsize=9)
+            axes.set_title(f"{_drawable([name])[0]} · {evaluation.model_id}", fontsize=9)
             paths.append(folder / f"{stem}.png")
             figure.savefig(paths[-1], dpi=120)
             pyplot.close(figure)
     return paths
 
 
+def _drawable(names: list[str]) -> list[str]:
+    """The names, or their numbers in the codebook's order where no installed font can draw them."""
+    from matplotlib import font_manager, rcParams
+    from matplotlib.ft2font import FT2Font
+
+    known = {
+        sign for family in rcParams["font.family"] for sign in FT2Font(font_manager.findfont(family)).get_charmap()
+    }
+    drawable = all(ord(sign) in known for name in names for sign in name)
+    return names if drawable else [f"#{number}" for number in range(1, len(names) + 1)]
+
+
 def _draw_f1(axes: Any, result: "TaskResult", kind: str) -> None:
     labels = result.metrics["labels"]
-    names = [f"{label} ({values['support']})" for label, values in labels.items()]
+    names = [
+        f"{name} ({values['support']})" for name, values in zip(_drawable(list(labels)), labels.values(), strict=True)
+    ]
     f1 = [values["f1"] for values in labels.values()]
     axes.barh(names, f1, color=[BLUE if values["support"] else GREY for values in labels.values()])
     for row, value in enumerate(f1):
@@ -62,7 +87,7 @@ def _draw_confusion(axes: Any, result: "TaskResult", kind: str) -> None:
     matrix = np.array(result.metrics["confusion"])
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    names = list(result.metrics["labels"])
+    names = _drawable(list(result.metrics["labels"]))
     axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
     axes.set_yticks(range(len(names)), names)
     axes.set(xlabel="predicted", ylabel="annotated")
