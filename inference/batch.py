@@ -1,23 +1,22 @@
 """Files → tagged rows → a file, in constant memory."""
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from policy_tagger.inference.checkpoint import write_json
-from policy_tagger.inference.documents import Document, Item, Unit, check_columns, read_documents
+from policy_tagger.inference.documents import Document, Item, Unit, check_sources, read_documents
 from policy_tagger.inference.errors import InputError
-from policy_tagger.inference.tables import FORMATS, STREAM, find_sources
+from policy_tagger.inference.tables import FORMATS, STREAM, Source, find_sources
 from policy_tagger.inference.tagger import PolicyTagger, TaggedSentence
 from policy_tagger.inference.writers import RowWriter, open_writer
 
 WINDOW_SENTENCES = 2048  # sentences tagged and written together; memory grows with it, speed hardly
 OUTPUT_FORMATS = ("jsonl", "csv", "tsv", "parquet")
 FRONT_COLUMNS = ("document_id", "sentence_id", "text")
-BACK_COLUMNS = ("truncated", "error")
 
 
 @dataclass(frozen=True)
@@ -34,8 +33,8 @@ class PredictOptions:
     """Column with the text."""
     input_format: str | None = None
     """Format of standard input."""
-    output_format: str = "jsonl"
-    """Format of standard output; a file's ending decides otherwise."""
+    output_format: str | None = None
+    """Format of standard output, JSON lines where None; a file's ending decides otherwise."""
 
 
 @dataclass
@@ -62,7 +61,8 @@ def predict_files(
     with ExitStack() as stack:
         output_format = _output_format(options)
         sources = find_sources(options.inputs, options.input_format, stack)
-        columns = OutputColumns(tagger, check_columns(sources, options.unit, options.text_column))
+        _refuse_output_among_inputs(options, sources)
+        columns = OutputColumns(tagger, check_sources(sources, options.unit, options.text_column))
         output = stack.enter_context(_Output(options.output, output_format, columns))
         summary = Summary()
         documents = read_documents(sources, options.unit, options.text_column, tagger.split)
@@ -84,15 +84,29 @@ class OutputColumns:
     """The one schema of predictions: ids and text, two columns a task, `truncated`, `error`, then the input's columns.
 
     An input column with the name of one of ours becomes `input_NAME`.
+
+    Args:
+        kept: The input's columns with the Arrow types that hold them.
     """
 
-    def __init__(self, tagger: PolicyTagger, kept: Sequence[str]):
+    def __init__(self, tagger: PolicyTagger, kept: Mapping[str, Any]):
+        import pyarrow as pa
+
         checkpoint = tagger.checkpoint
         self._tasks = list(checkpoint.codebook.tasks)
-        predicted = [column for task in self._tasks for column in (task, f"{task}_probabilities")]
-        own = [*FRONT_COLUMNS, *predicted, *BACK_COLUMNS]
-        self._kept = {name: f"input_{name}" if name in own else name for name in kept}
-        self.names = [*own, *self._kept.values()]
+        self.types: dict[str, Any] = dict.fromkeys(FRONT_COLUMNS, pa.string())
+        for name, task in checkpoint.codebook.tasks.items():
+            self.types[name] = pa.list_(pa.string()) if task.kind == "multi_label" else pa.string()
+            self.types[f"{name}_probabilities"] = pa.struct([(label, pa.float64()) for label in task.label_ids])
+        self.types |= {"truncated": pa.bool_(), "error": pa.string()}
+        self._kept: dict[str, str] = {}
+        for name, kind in kept.items():
+            column = name
+            while column in self.types or (column != name and column in kept):
+                column = f"input_{column}"
+            self._kept[name] = column
+            self.types[column] = kind
+        self.names = list(self.types)
         self.provenance = {
             "model": checkpoint.model_id,
             "codebook": {
@@ -130,61 +144,112 @@ class _Output:
         self._columns = columns
         self._to_stream = output == STREAM
         self._path = Path(output)
-        self._partial = self._path.with_name(self._path.name + ".partial") if not self._to_stream else self._path
+        self._partial = self._path.with_name(self._path.name + ".partial")
         self._format = output_format
         self._completed = False
         self._rows = 0
 
     def __enter__(self) -> "_Output":
-        if not self._to_stream and (self._path.is_dir() or not self._path.parent.is_dir()):
-            raise InputError(f"{self._path} must be a file in an existing folder. Create the folder, or name a file.")
-        self._stream = sys.stdout.buffer if self._to_stream else self._partial.open("wb")
-        text_columns = (*FRONT_COLUMNS, "error")
-        self._writer: RowWriter = open_writer(self._stream, self._format, self._columns.names, text_columns)
+        self._stream = self._open()
+        self._writer: RowWriter = open_writer(self._stream, self._format, self._columns.types)
         return self
 
+    def _open(self) -> IO[bytes]:
+        if self._to_stream:
+            if sys.stdout is None:
+                raise InputError("Standard output must be open. Found it closed; name a file with -o.")
+            return sys.stdout.buffer
+        if self._path.is_dir() or not self._path.parent.is_dir():
+            raise InputError(f"{self._path} must be a file in an existing folder. Create the folder, or name a file.")
+        try:
+            return self._partial.open("xb")
+        except FileExistsError:
+            raise InputError(
+                f"{self._partial} holds the rows of a run that broke off (or is still running). Move or remove it first."
+            ) from None
+
     def write(self, rows: list[dict[str, Any]]) -> None:
-        self._writer.write(rows)
+        with self._explained():
+            self._writer.write(rows)
         self._rows += len(rows)
 
     def complete(self, record: dict[str, Any]) -> None:
-        """All rows are written; `record` goes into the manifest."""
+        """Finish the file, write the manifest with `record`, and put the file in place."""
+        with self._explained():
+            self._writer.close()
+            if not self._to_stream:
+                self._stream.close()
+                manifest = {**self._columns.provenance, "columns": self._columns.names, **record}
+                write_json(self._path.with_name(self._path.name + ".manifest.json"), manifest)
+                self._partial.replace(self._path)
         self._completed = True
-        if not self._to_stream:
-            manifest = {**self._columns.provenance, "columns": self._columns.names, **record}
-            write_json(self._path.with_name(self._path.name + ".manifest.json"), manifest)
 
     def __exit__(self, *_: object) -> None:
-        self._writer.close()
-        if self._to_stream:
+        if self._completed or self._to_stream:
             return
-        self._stream.close()
-        if self._completed:
-            self._partial.replace(self._path)
-        elif self._rows == 0:
+        with suppress(OSError, ValueError):  # closing again after a failed write; what is on the disk stays
+            self._writer.close()
+            self._stream.close()
+        if self._rows == 0:
             self._partial.unlink()
         else:
             print(f"The {self._rows:,} rows tagged so far are in {self._partial}.", file=sys.stderr)
 
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            place = "standard output" if self._to_stream else self._partial
+            raise InputError(
+                f"{place} could not be written: {error.strerror or error}. Make room, then run again."
+            ) from None
+
+
+def _refuse_output_among_inputs(options: PredictOptions, sources: Sequence[Source]) -> None:
+    if options.output == STREAM:
+        return
+    output = Path(options.output).resolve()
+    folders = [Path(name).resolve() for name in options.inputs if name != STREAM and Path(name).is_dir()]
+    if any(source.path.resolve() == output for source in sources) or any(f in output.parents for f in folders):
+        raise InputError(
+            f"-o {options.output} must not be among the inputs: it would be read as one. Name another place."
+        )
+
 
 def _output_format(options: PredictOptions) -> str:
     if options.output == STREAM:
-        return options.output_format
+        return options.output_format or "jsonl"
+    if options.output_format:
+        raise InputError(
+            f"--output-format is for standard output ({STREAM}); the ending of {options.output} says what it is."
+        )
     suffix = Path(options.output).suffix.lower()
     if FORMATS.get(suffix) not in OUTPUT_FORMATS:
         known = ", ".join(ending for ending, name in FORMATS.items() if name in OUTPUT_FORMATS)
-        raise InputError(f"{options.output} must end in one of {known}. Found '{suffix or 'no ending'}'.")
+        raise InputError(f"-o must name a file that ends in one of {known}. Got '{options.output}'.")
     return FORMATS[suffix]
 
 
 def _windows(documents: Iterator[Document]) -> Iterator[list[Document]]:
+    """Documents in groups of about WINDOW_SENTENCES; what was read before a reader failed still comes through."""
     window: list[Document] = []
     count = 0
-    for document in documents:
-        window.append(document)
-        count += len(document.items)
-        if count >= WINDOW_SENTENCES:
+    failure: InputError | None = None
+    while True:
+        try:
+            document = next(documents, None)
+        except InputError as error:
+            document, failure = None, error
+        if document:
+            window.append(document)
+            count += len(document.items)
+        if window and (count >= WINDOW_SENTENCES or not document):
             yield window
             window, count = [], 0
-    if window:
-        yield window
+        if failure:
+            raise failure
+        if not document:
+            return

@@ -5,13 +5,15 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import field_validator
 
 from policy_tagger.inference.codebook import Codebook
 from policy_tagger.inference.decision import Decision
 from policy_tagger.inference.encoding import EncodingSettings
 from policy_tagger.inference.errors import InputError
-from policy_tagger.inference.schema import validate
+from policy_tagger.inference.schema import Schema, validate
 
 CONFIG = "config.json"  # the encoder's Hugging Face config; our settings under the key below
 CONFIG_KEY = "policy_tagger"
@@ -30,6 +32,23 @@ IDENTITY = (CONFIG, WEIGHTS, TOKENIZER, CODEBOOK, DECISION)  # a graph follows f
 SERVING = (CONFIG, TOKENIZER, CODEBOOK, DECISION, GRAPH, GRAPH_WEIGHTS)
 MODELS_FOLDER = Path(__file__).parent.parent / "models"
 DEFAULT_MODEL = "default"
+
+
+class Manifest(Schema):
+    """The content of `manifest.json`."""
+
+    format: Literal[1]
+    """Version of the directory's layout."""
+    files: dict[str, str]
+    """Protected file → sha256 of its bytes, hexadecimal."""
+
+    @field_validator("files")
+    @classmethod
+    def _complete(cls, files: dict[str, str]) -> dict[str, str]:
+        missing = [name for name in PROTECTED if name not in files]
+        if missing:
+            raise ValueError(f"must name {', '.join(missing)}; copy the whole checkpoint again")
+        return files
 
 
 @dataclass(frozen=True)
@@ -56,25 +75,24 @@ class Checkpoint:
             InputError: not a checkpoint, or files are missing or changed; all of them are listed.
         """
         folder = resolve(model)
-        manifest = _read_json(folder / MANIFEST)
-        hashes: dict[str, str] = manifest["files"]
+        hashes = validate(read_json(folder / MANIFEST), Manifest, str(folder / MANIFEST)).files
         problems = []
         for name in needed:
             path = folder / name
             if not path.exists():
                 problems.append(f"{path} is missing. The checkpoint is incomplete: copy the whole folder again.")
-            elif hashes.get(name) != file_hash(path):
+            elif hashes[name] != file_hash(path):
                 problems.append(f"{path} has changed since the checkpoint was written. Restore it, or train again.")
         if problems:
             raise InputError(problems)
-        config = _read_json(folder / CONFIG)
+        config = read_json(folder / CONFIG)
         codebook = Codebook.load(folder / CODEBOOK)
         identity = hashlib.sha256("".join(hashes[name] for name in IDENTITY).encode()).hexdigest()[:12]
         return cls(
             folder=folder,
             codebook=codebook,
             decision=Decision.load(folder / DECISION, codebook),
-            encoding=validate(config[CONFIG_KEY], EncodingSettings, str(folder / CONFIG)),
+            encoding=validate(config.get(CONFIG_KEY, {}), EncodingSettings, str(folder / CONFIG)),
             token_types=config.get("type_vocab_size", 0),
             model_id=f"{folder.resolve().name}@{identity}",
         )
@@ -136,11 +154,18 @@ def _fetch(hub_id: str) -> Path:
         ) from None
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file of a checkpoint or run.
+
+    Raises:
+        InputError: the file is missing or holds anything else.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path} is missing. The checkpoint is incomplete: copy the whole folder again.") from None
     except ValueError as error:
-        raise InputError(f"{path} must be JSON: {error}. Copy the checkpoint again.") from None
+        raise InputError(f"{path} must be JSON: {error}. Restore the file.") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path} must be a JSON object. Got {type(content).__name__}. Restore the file.")
     return content

@@ -14,9 +14,12 @@ EXIT_OK, EXIT_GATE_MISSED, EXIT_BAD_INPUT = 0, 1, 2
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0 done, 1 a required minimum was missed, 2 usage or input."""
-    options = build_parser().parse_args(arguments)
-    command: Callable[[argparse.Namespace], int] = options.command
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a CP949 console cannot show every sign of a message
     try:
+        options = build_parser().parse_args(arguments)
+        command: Callable[[argparse.Namespace], int] = options.command
         return command(options)
     except InputError as error:
         for problem in error.problems:
@@ -54,6 +57,13 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _positive(text: str) -> int:
+    number = int(text)
+    if not 0 < number <= sys.maxsize:
+        raise argparse.ArgumentTypeError(f"must be 1 or more. Got {text}")
+    return number
+
+
 def _add_predict(commands: Any) -> None:
     parser = commands.add_parser("predict", help="tag articles or sentences", description=_predict.__doc__)
     parser.add_argument(
@@ -74,7 +84,7 @@ def _add_predict(commands: Any) -> None:
     parser.add_argument("--text-column", default="text", metavar="NAME", help="column with the text (default: text)")
     parser.add_argument("--input-format", choices=("text", "jsonl", "csv", "tsv", "parquet"), help="of standard input")
     parser.add_argument(
-        "--output-format", choices=("jsonl", "csv", "tsv", "parquet"), default="jsonl", help="of standard output"
+        "--output-format", choices=("jsonl", "csv", "tsv", "parquet"), help="of standard output (default: jsonl)"
     )
     parser.set_defaults(command=_predict)
 
@@ -82,7 +92,7 @@ def _add_predict(commands: Any) -> None:
 def _add_show(commands: Any) -> None:
     parser = commands.add_parser("show", help="print predictions as a table", description=_show.__doc__)
     parser.add_argument("predictions", metavar="PREDICTIONS", help="a file that `predict` wrote")
-    parser.add_argument("-n", "--rows", type=int, default=40, help="rows to print (default: 40)")
+    parser.add_argument("-n", "--rows", type=_positive, default=40, help="rows to print (default: 40)")
     parser.add_argument("--codebook", default="policy", help="where the labels' names come from (default: policy)")
     parser.add_argument("--language", choices=("ko", "en"), default="ko", help="of the labels' names (default: ko)")
     parser.set_defaults(command=_show)
@@ -106,7 +116,7 @@ def _predict(options: argparse.Namespace) -> int:
     with sentence_counter() as report:
         summary = predict_files(tagger, settings, report)
     print(
-        f"Tagged {summary.sentences:,} sentences of {summary.documents:,} documents with {tagger.checkpoint.model_id}"
+        f"Tagged {summary.sentences:,} sentences in {summary.documents:,} document{'s' * (summary.documents != 1)} with {tagger.checkpoint.model_id}"
         + (f"; {summary.truncated:,} too long for the model and truncated" if summary.truncated else "")
         + (f"; {summary.errors:,} rows with an `error`" if summary.errors else "")
         + (f". Output: {options.output}" if options.output != "-" else "."),

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,14 +21,25 @@ CODEBOOK_FOLDER = Path(__file__).parent.parent / "configs" / "codebooks"
 
 
 def _usable_id(value: str) -> str:
-    if not value or value != value.strip() or any(sign in value for sign in (LABEL_SEPARATOR, "\n", "\t")):
+    if (
+        value in ("", NO_LABEL)
+        or value != value.strip()
+        or any(sign in value for sign in (LABEL_SEPARATOR, "\n", "\t"))
+    ):
         raise ValueError(
             f"must be a name without '{LABEL_SEPARATOR}', tabs, line breaks or blanks at its ends. Got {value!r}"
         )
     return unicodedata.normalize("NFC", value)
 
 
+def _usable_task_name(value: str) -> str:
+    if not re.fullmatch(r"[\w-]+", value):
+        raise ValueError(f"must be a task name of letters, digits, _ and -. Got {value!r}")
+    return unicodedata.normalize("NFC", value)
+
+
 Identifier = Annotated[str, AfterValidator(_usable_id)]
+TaskName = Annotated[str, AfterValidator(_usable_task_name)]
 
 
 class Name(Schema):
@@ -92,7 +104,7 @@ class Task(Schema):
         """One cell of a data file → label ids, NFC.
 
         Args:
-            value: A list of ids, or a string with ids separated by `|`; for single_label, one id.
+            value: A list of ids, or a string with ids separated by `|` (`-` for none); for single_label, one id.
 
         Raises:
             InputError: the value has the wrong shape, or an id is unknown (the nearest known one is named).
@@ -102,7 +114,7 @@ class Task(Schema):
                 raise InputError(f"expected one label id as text, found {_brief(value)}")
             found = [value]
         elif isinstance(value, str):
-            found = [part for part in value.split(LABEL_SEPARATOR) if part.strip()]
+            found = [] if value.strip() == NO_LABEL else value.split(LABEL_SEPARATOR)
         elif isinstance(value, list | tuple) and all(isinstance(part, str) for part in value):
             found = list(value)
         else:
@@ -139,7 +151,7 @@ class Codebook(Schema):
     """Short name of the codebook."""
     version: str
     """Changed whenever a label's meaning changes."""
-    tasks: Annotated[dict[Identifier, Task], Field(min_length=1)]
+    tasks: Annotated[dict[TaskName, Task], Field(min_length=1)]
     """Task id → task, in the order of the model's heads."""
 
     @field_validator("tasks")

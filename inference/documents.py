@@ -7,7 +7,15 @@ from typing import Any, Literal
 
 from policy_tagger.inference.encoding import normalise
 from policy_tagger.inference.errors import InputError
-from policy_tagger.inference.tables import Row, Source, read_columns, read_rows, read_text, require_column
+from policy_tagger.inference.tables import (
+    Row,
+    Source,
+    column_types,
+    detect_encoding,
+    read_rows,
+    read_text,
+    require_column,
+)
 
 Unit = Literal["document", "sentence"]
 
@@ -56,27 +64,39 @@ def read_documents(
                 yield Document(document_id, [_item_of_row(row, n, text_column) for n, row in enumerate(rows, 1)])
 
 
-def check_columns(sources: Sequence[Source], unit: Unit, text_column: str) -> list[str]:
-    """The columns that go through to the output, over all tables.
+def check_sources(sources: Sequence[Source], unit: Unit, text_column: str) -> dict[str, Any]:
+    """The columns that go through to the output, over all tables, each with the Arrow type that holds it.
 
     Raises:
-        InputError: listing every table that has no text column or cannot be read.
+        InputError: listing every file that cannot be read or has no text column.
     """
     problems: list[str] = []
-    kept: dict[str, None] = {}
+    kept: dict[str, Any] = {}
     for source in sources:
-        if source.format == "text":
-            continue
         try:
-            columns = read_columns(source)
-            require_column(columns, text_column, source, "--text-column")
+            if source.format == "text":
+                detect_encoding(source.path, source.name)
+                continue
+            types = column_types(source)
+            require_column(types, text_column, source, "Name the right one with --text-column.")
         except InputError as error:
             problems += error.problems
             continue
-        kept |= dict.fromkeys(name for name in columns if name not in _consumed(unit, text_column))
+        for name, found in types.items():
+            if name not in _consumed(unit, text_column):
+                kept[name] = _common_type(kept.get(name, found), found)
     if problems:
         raise InputError(problems)
-    return list(kept)
+    return kept
+
+
+def _common_type(one: Any, other: Any) -> Any:
+    import pyarrow as pa
+
+    if one == other:
+        return one
+    numbers = all(pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in (one, other))
+    return pa.float64() if numbers else pa.string()
 
 
 def _consumed(unit: Unit, text_column: str) -> set[str]:

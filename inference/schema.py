@@ -1,6 +1,8 @@
 """YAML files into validated objects, with every problem of a file reported at once."""
 
 import difflib
+import math
+import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +19,9 @@ class Schema(BaseModel):
     The string under a field is its documentation and carries the unit.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
 
 SchemaT = TypeVar("SchemaT", bound=BaseModel)
@@ -29,7 +33,12 @@ class _UniqueKeyLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str | int | float | bool | None):
+                raise yaml.MarkedYAMLError(problem="a key must be a word", problem_mark=key_node.start_mark)
+            key = unicodedata.normalize("NFC", key) if isinstance(key, str) else key
             if key in seen:
                 raise yaml.MarkedYAMLError(problem=f"the key {key!r} stands twice", problem_mark=key_node.start_mark)
             seen.add(key)
@@ -53,8 +62,10 @@ def parse_yaml(text: str, source: str) -> Any:
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise InputError(f"{source}{line} must be YAML: {error.problem}.") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, TypeError, OverflowError) as error:
         raise InputError(f"{source} must be YAML: {error}.") from None
+    except RecursionError:
+        raise InputError(f"{source} must be YAML. It is nested too deeply.") from None
 
 
 def load_yaml(path: str | Path, schema: type[SchemaT], overrides: Sequence[str] = ()) -> SchemaT:
@@ -121,17 +132,20 @@ def _message(detail: dict[str, Any], schema: type[BaseModel], source: str) -> st
     expected = detail["msg"].replace("Input should be", "must be").replace("should have", "must have")
     found = repr(detail["input"])
     message = f"{field} in {source} {expected}. Got {found if len(found) < 80 else found[:77] + '...'}."
-    if detail["type"] in ("float_type", "int_type") and _reads_as_number(detail["input"]):
-        message += f" YAML reads this as text; write {float(detail['input']):.1e}."
+    number = _number_in(detail["input"]) if detail["type"] in ("float_type", "int_type") else None
+    if number is not None:
+        whole = detail["type"] == "int_type" and number.is_integer()
+        message += f" YAML reads this as text; write {int(number) if whole else f'{number:.1e}'}."
     return message
 
 
-def _reads_as_number(value: Any) -> bool:
+def _number_in(text: Any) -> float | None:
+    """The finite number that a text spells, or None."""
     try:
-        float(value)
-    except (TypeError, ValueError):
-        return False
-    return isinstance(value, str)
+        number = float(text) if isinstance(text, str) else math.nan
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _fields_at(schema: Any, location: Sequence[int | str]) -> list[str]:

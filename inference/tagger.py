@@ -13,6 +13,7 @@ from policy_tagger.inference.checkpoint import DEFAULT_MODEL, GRAPH, TOKENIZER, 
 from policy_tagger.inference.codebook import Codebook
 from policy_tagger.inference.decision import decide, probabilities
 from policy_tagger.inference.encoding import EncodedSentence, SentenceEncoding, pad
+from policy_tagger.inference.errors import InputError
 from policy_tagger.inference.sentences import SentenceSplitter
 
 BATCH_TOKENS = 4096
@@ -55,7 +56,14 @@ class PolicyTagger:
         Raises:
             InputError: not a checkpoint, or files are missing or changed.
         """
-        return cls(Checkpoint.open(model))
+        checkpoint = Checkpoint.open(model)
+        try:
+            return cls(checkpoint)
+        except InputError:
+            raise
+        except Exception as error:  # the tokenizer's and OpenVINO's own kinds, all meaning: not a file they can read
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise InputError(f"{checkpoint.folder} cannot be loaded: {reason}. Copy the checkpoint again.") from None
 
     def predict(self, sentences: Sequence[str], document_ids: Sequence[str] | None = None) -> list[TaggedSentence]:
         """Tag sentences, in input order.

@@ -3,7 +3,7 @@
 import codecs
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import IO, Any, Protocol
 
 from policy_tagger.inference.codebook import LABEL_SEPARATOR, NO_LABEL
@@ -21,19 +21,16 @@ class RowWriter(Protocol):
         ...
 
 
-def open_writer(
-    stream: IO[bytes], output_format: str, columns: Sequence[str], text_columns: Sequence[str]
-) -> RowWriter:
+def open_writer(stream: IO[bytes], output_format: str, columns: Mapping[str, Any]) -> RowWriter:
     """A writer for `jsonl`, `csv`, `tsv` or `parquet`.
 
     Args:
-        columns: All columns, in order.
-        text_columns: Those that hold text in Parquet whatever the first rows are.
+        columns: All columns in order, each with its Arrow type; only Parquet has types.
     """
     if output_format == "jsonl":
         return _JsonlWriter(stream)
     if output_format == "parquet":
-        return _ParquetWriter(stream, text_columns)
+        return _ParquetWriter(stream, columns)
     return _CsvWriter(stream, columns, "\t" if output_format == "tsv" else ",")
 
 
@@ -53,10 +50,11 @@ class _JsonlWriter:
 class _CsvWriter:
     """UTF-8 with a byte order mark, which Excel needs to show Korean; lists joined by `|` (`-` for none), objects as JSON."""
 
-    def __init__(self, stream: IO[bytes], columns: Sequence[str], delimiter: str):
+    def __init__(self, stream: IO[bytes], columns: Mapping[str, Any], delimiter: str):
         self._text = codecs.getwriter("utf-8")(stream, "replace")
         self._text.write("\ufeff")
-        self._writer = csv.DictWriter(self._text, columns, delimiter=delimiter, lineterminator="\n")
+        # A bare carriage return inside a cell is quoted only where the line's own ending holds one.
+        self._writer = csv.DictWriter(self._text, columns, delimiter=delimiter, lineterminator="\r\n")
         self._writer.writeheader()
 
     def write(self, rows: list[dict[str, Any]]) -> None:
@@ -69,74 +67,65 @@ class _CsvWriter:
 
 
 class _ParquetWriter:
-    """Column types are those of the first rows; a later value that does not fit becomes null and is named in `error`."""
+    """A value that does not fit its column's type becomes null and is named in `error`; nothing is converted in silence."""
 
-    def __init__(self, stream: IO[bytes], text_columns: Sequence[str]):
-        self._stream = stream
-        self._text_columns = set(text_columns)
-        self._writer: Any = None
-        self._schema: Any = None
-
-    def write(self, rows: list[dict[str, Any]]) -> None:
+    def __init__(self, stream: IO[bytes], columns: Mapping[str, Any]):
         import pyarrow as pa
         from pyarrow.parquet import ParquetWriter
 
-        if not rows:
-            return
-        if self._writer is None:
-            fields = [pa.field(name, self._type(name, [row[name] for row in rows])) for name in rows[0]]
-            self._schema = pa.schema(fields)
-            self._writer = ParquetWriter(self._stream, self._schema, compression="zstd")
-        arrays = [self._array(column, rows) for column in self._schema if column.name != "error"]
-        errors = pa.array([row["error"] for row in rows], pa.string())
-        arrays.insert(self._schema.get_field_index("error"), errors)
-        self._writer.write_table(pa.Table.from_arrays(arrays, schema=self._schema))
+        self._schema = pa.schema(list(columns.items()))
+        self._writer = ParquetWriter(stream, self._schema, compression="zstd")
 
-    def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-
-    def _type(self, name: str, values: list[Any]) -> Any:
+    def write(self, rows: list[dict[str, Any]]) -> None:
         import pyarrow as pa
 
-        if name in self._text_columns:
-            return pa.string()
-        try:
-            inferred = pa.infer_type(values)
-        except (pa.ArrowInvalid, pa.ArrowTypeError):
-            return pa.string()
-        return pa.string() if pa.types.is_null(inferred) else inferred
+        arrays = {column.name: self._array(column, rows) for column in self._schema if column.name != "error"}
+        arrays["error"] = pa.array([row["error"] for row in rows], pa.string())  # last: the others add to it
+        self._writer.write_table(pa.table({name: arrays[name] for name in self._schema.names}, schema=self._schema))
+
+    def close(self) -> None:
+        self._writer.close()
 
     def _array(self, column: Any, rows: list[dict[str, Any]]) -> Any:
         import pyarrow as pa
 
-        values = [row[column.name] for row in rows]
-        if pa.types.is_string(column.type):
-            values = [value if value is None or isinstance(value, str) else _cell(value) for value in values]
-        try:
-            return pa.array(values, column.type)
-        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeEncodeError):
+        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
             return pa.array(
-                [self._fitting(value, column, row) for value, row in zip(values, rows, strict=True)], column.type
+                [None if row[column.name] is None else _cell(row[column.name]) for row in rows], column.type
             )
-
-    def _fitting(self, value: Any, column: Any, row: dict[str, Any]) -> Any:
-        import pyarrow as pa
-
+        values = [row[column.name] for row in rows]
         try:
-            pa.array([value], column.type)
-        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeEncodeError):
-            note = f"`{column.name}` is left out: expected {column.type} as in the first rows, found {type(value).__name__}"
-            row["error"] = "; ".join(filter(None, [row["error"], note]))
-            return None
-        return value
+            array = pa.array(values, column.type)
+            if array.to_pylist() == values:
+                return array
+        except (pa.ArrowException, TypeError, ValueError, OverflowError):
+            pass
+        return pa.array([_fitting(row, column) for row in rows], column.type)
+
+
+def _fitting(row: dict[str, Any], column: Any) -> Any:
+    """The value, or None with a note in the row's `error` where the column's type cannot hold it as it is."""
+    import pyarrow as pa
+
+    value = row[column.name]
+    try:
+        held = pa.scalar(value, column.type).as_py()
+        if held == value or (held != held and value != value):  # NaN is held too
+            return value
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        pass
+    note = f"`{column.name}` is left out: expected {column.type}, found {type(value).__name__}"
+    row["error"] = "; ".join(filter(None, [row["error"], note]))
+    return None
 
 
 def _cell(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, str):
-        return value
+        return value.encode("utf-8", "replace").decode("utf-8")
     if isinstance(value, list) and all(isinstance(part, str) for part in value):
         return LABEL_SEPARATOR.join(value) or NO_LABEL
-    return json.dumps(value, ensure_ascii=False, default=str)
+    if isinstance(value, bool | int | float | list | dict):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return str(value)

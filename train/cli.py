@@ -83,6 +83,8 @@ def _evaluate(options: argparse.Namespace) -> int:
     from policy_tagger.train.evaluation import counts, evaluate, missed_minima, parse_minima, write_report
     from policy_tagger.train.finish import headline
 
+    if not options.output or Path(options.output).is_file():
+        raise InputError(f"-o must name a folder. Got '{options.output}'.")
     tagger = PolicyTagger.from_pretrained(options.model)
     minima = parse_minima(options.min, tagger.codebook)
     data = read_labelled(options.data, tagger.codebook)
@@ -94,11 +96,11 @@ def _evaluate(options: argparse.Namespace) -> int:
     if not sentences:
         raise InputError(f"The data must have rows with split {split}. Found none; name another with --split.")
     evaluation = evaluate(tagger, sentences)
+    missed = missed_minima(evaluation, minima)
     write_report(evaluation, Path(options.output))
     rows = f"split {split}" if split else "all rows"
     print(f"{evaluation.model_id} on {rows} ({counts(evaluation)}): {headline(evaluation)}")
     print(f"Written to {options.output}: metrics.json, summary.md and plots.")
-    missed = missed_minima(evaluation, minima)
     for line in missed:
         print(f"MISSED: {line}", file=sys.stderr)
     return EXIT_GATE_MISSED if missed else EXIT_OK

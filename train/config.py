@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from policy_tagger.inference.checkpoint import MODELS_FOLDER
 from policy_tagger.inference.encoding import EncodingSettings
@@ -23,6 +23,12 @@ class DataConfig(Schema):
     measure_test: bool = True
     """Measure on the test split at the end. Turn it off while choosing between configs: a test opened often is no test."""
 
+    @model_validator(mode="after")
+    def _something_left_to_train_on(self) -> "DataConfig":
+        if self.validation_fraction + self.test_fraction >= 1:
+            raise ValueError("must leave documents to train on: validation_fraction + test_fraction must be below 1")
+        return self
+
 
 class EncoderConfig(Schema):
     model: str
@@ -41,7 +47,7 @@ class TaskConfig(Schema):
 class TrainingConfig(Schema):
     epochs: Annotated[int, Field(ge=1)] = 5
     """Passes over the training sentences, at most."""
-    batch_size: Annotated[int, Field(ge=1)] = 32
+    batch_size: Annotated[int, Field(ge=1, le=65536)] = 32
     """Sentences in a step, per device."""
     learning_rate: Annotated[float, Field(gt=0)] = 5e-5
     """Peak learning rate of the encoder; linear warm-up and linear decay to zero."""
@@ -59,7 +65,7 @@ class TrainingConfig(Schema):
     """How often in an epoch to evaluate and to save a state to resume from."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic; auto takes bf16 where the hardware computes it."""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of the split, the order, the heads and dropout."""
 
 

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Any, Literal
+from typing import Literal
 
 from policy_tagger.inference.codebook import NO_LABEL, Codebook
 from policy_tagger.inference.encoding import normalise
 from policy_tagger.inference.errors import InputError
 from policy_tagger.inference.schema import nearest
-from policy_tagger.inference.tables import Row, Source, find_sources, read_columns, read_rows, require_column
+from policy_tagger.inference.tables import Row, Source, column_types, find_sources, read_rows, require_column
 from policy_tagger.train.similarity import near_duplicates
 
 SPLITS = ("train", "validation", "test")
@@ -115,7 +115,7 @@ def split_by_document(data: LabelledData, validation_fraction: float, test_fract
     for split in SPLITS[:2]:
         if not data.select(split):
             raise InputError(
-                f"The data must have sentences for {split}. Found none: label more documents, or raise data.{split}_fraction."
+                f"The data must have sentences for {split}. Found none: label more documents, or change data.validation_fraction."
             )
     return data
 
@@ -130,8 +130,8 @@ def _require_columns(source: Source, codebook: Codebook, findings: list[Finding]
         raise InputError(
             f"{source.name} must be a table (JSONL, CSV, TSV, Parquet) of labelled sentences. Found plain text."
         )
-    columns = read_columns(source)
-    require_column(columns, "text", source, "its header")
+    columns = column_types(source)
+    require_column(columns, "text", source, "Rename the column with the sentences.")
     if not any(task in columns for task in codebook.tasks):
         raise InputError(
             f"{source.name} must have a column for a task of the codebook ({', '.join(codebook.tasks)}). "
@@ -156,34 +156,30 @@ def _labelled_sentence(row: Row, codebook: Codebook, findings: list[Finding]) ->
         problems.append(f"text: expected text, found {'null' if text is None else type(text).__name__}")
     elif not normalise(text):
         problems.append("text: expected a sentence, found nothing")
-    split = fields.get("split") or None
+    split = None if fields.get("split") == "" else fields.get("split")
     if split is not None and split not in SPLITS:
         problems.append(f"split: expected one of {', '.join(SPLITS)}, found {split!r}")
     labels: dict[str, list[str] | None] = {}
     for name, task in codebook.tasks.items():
         try:
-            labels[name] = _cell_labels(fields.get(name), task.parse)
+            value = fields.get(name)
+            annotated = value is not None and not (isinstance(value, str) and not value.strip())
+            labels[name] = task.parse(value) if annotated else None
         except InputError as error:
             problems.append(f"{name}: {error}")
     findings += [Finding("error", f"{place}, field {problem}.") for problem in problems]
     if problems:
         return None
-    document_id = fields.get("document_id")
+    document_id, sentence_id = fields.get("document_id"), fields.get("sentence_id")
     has_document = document_id is not None and document_id != ""
     return LabelledSentence(
         document_id=str(document_id) if has_document else f"{row.source}:{row.number}",
-        sentence_id=str(fields.get("sentence_id") or ""),
+        sentence_id="" if sentence_id is None else str(sentence_id),
         text=normalise(str(text)),
         labels=labels,
         split=split,
         place=place,
     )
-
-
-def _cell_labels(value: Any, parse: Any) -> list[str] | None:
-    if value is None or value == "":
-        return None
-    return [] if value == NO_LABEL else parse(value)
 
 
 def _documents_in_two_splits(sentences: Sequence[LabelledSentence]) -> list[Finding]:
@@ -221,13 +217,27 @@ def _repeated_ids(sentences: Sequence[LabelledSentence]) -> list[Finding]:
 
 
 def _duplicates(sentences: Sequence[LabelledSentence]) -> list[Finding]:
+    """One finding for each sentence that occurs again, and one for each pair of different sentences that are nearly equal."""
+    groups: dict[str, list[LabelledSentence]] = defaultdict(list)
+    for sentence in sentences:
+        groups[sentence.text].append(sentence)
     findings = []
-    for earlier, later, similarity in near_duplicates([sentence.text for sentence in sentences]):
-        one, other = sentences[earlier], sentences[later]
-        kind = "the same sentence as" if one.text == other.text else f"nearly the same sentence ({similarity:.2f}) as"
-        leak = f", and in another split ({one.split}, {other.split})" if one.split != other.split else ""
-        findings.append(Finding("warning", f"{other.place}, field text: {kind} {one.place}{leak}."))
+    for first, *others in groups.values():
+        if others:
+            more = f" and {len(others) - 1:,} other rows" if len(others) > 1 else ""
+            message = f"{others[0].place}, field text: the same sentence as {first.place}{more}"
+            findings.append(Finding("warning", message + _leak([first, *others]) + "."))
+    representatives = [group[0] for group in groups.values()]
+    for earlier, later, similarity in near_duplicates([sentence.text for sentence in representatives]):
+        one, other = representatives[earlier], representatives[later]
+        message = f"{other.place}, field text: nearly the same sentence ({similarity:.2f}) as {one.place}"
+        findings.append(Finding("warning", message + _leak([*groups[one.text], *groups[other.text]]) + "."))
     return findings
+
+
+def _leak(sentences: Sequence[LabelledSentence]) -> str:
+    splits = list(dict.fromkeys(sentence.split for sentence in sentences if sentence.split))
+    return f", and in more than one split ({', '.join(splits)})" if len(splits) > 1 else ""
 
 
 def _rare_labels(sentences: Sequence[LabelledSentence], codebook: Codebook) -> list[Finding]:
@@ -236,11 +246,9 @@ def _rare_labels(sentences: Sequence[LabelledSentence], codebook: Codebook) -> l
         counts = Counter(label for sentence in sentences for label in sentence.labels.get(name) or [])
         annotated = sum(sentence.labels.get(name) is not None for sentence in sentences)
         if annotated < len(sentences):
-            message = (
-                f"{name}: {len(sentences) - annotated} of {len(sentences)} sentences are not annotated and teach nothing about it "
-                f"(write {NO_LABEL} in a CSV cell, or [] in JSONL, for 'none of the labels')."
-            )
-            findings.append(Finding("warning", message))
+            message = f"{name}: {len(sentences) - annotated} of {len(sentences)} sentences are not annotated and teach nothing about it"
+            hint = f" (for 'none of the labels' write {NO_LABEL} in a CSV cell, or [] in JSONL)"
+            findings.append(Finding("warning", message + (hint if task.kind == "multi_label" else "") + "."))
         for label in task.label_ids:
             if counts[label] < FEW_POSITIVES:
                 message = f"{name}: label {label} has {counts[label]} sentences. Expected at least {FEW_POSITIVES} to learn from."

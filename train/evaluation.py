@@ -1,5 +1,6 @@
 """Checkpoint + labelled sentences → metrics with intervals, a summary, plots, and the gate for CI."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,19 +107,24 @@ def parse_minima(arguments: Sequence[str], codebook: Codebook) -> dict[str, floa
     Raises:
         InputError: listing every argument that is not TASK.METRIC=NUMBER.
     """
-    minima = {}
+    minima: dict[str, float] = {}
     problems = []
     for argument in arguments:
         name, _, value = argument.partition("=")
         try:
-            minima[name] = float(value)
+            least = float(value)
         except ValueError:
+            least = math.nan
+        if not math.isfinite(least):
             problems.append(
                 f"--min {argument} must have the form TASK.METRIC=NUMBER, such as --min themes.micro_f1=0.8."
             )
-            continue
-        if name.partition(".")[0] not in codebook.tasks:
+        elif name in minima:
+            problems.append(f"--min {argument}: {name} has another minimum already. Give one.")
+        elif name.partition(".")[0] not in codebook.tasks:
             problems.append(f"--min {argument}: the codebook has no such task. It has {', '.join(codebook.tasks)}.")
+        else:
+            minima[name] = least
     if problems:
         raise InputError(problems)
     return minima

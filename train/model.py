@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from tokenizers import Tokenizer
 from torch import nn
 from torch.nn import functional
@@ -32,7 +33,7 @@ class TaggerModel(nn.Module):
         self.encoder = encoder
         self.dropout = nn.Dropout(dropout)
         width = encoder.config.hidden_size
-        self.heads = nn.ModuleDict({_head_name(name): nn.Linear(width, size) for name, size in output_sizes.items()})
+        self.heads = nn.ModuleList(nn.Linear(width, size) for size in output_sizes.values())
         for name, weight in self.heads.named_parameters():
             nn.init.zeros_(weight) if name.endswith("bias") else nn.init.normal_(weight, std=0.02)
         self._tasks = list(output_sizes)
@@ -45,7 +46,7 @@ class TaggerModel(nn.Module):
         types = {"token_type_ids": token_type_ids} if self._takes_types else {}
         output = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **types)
         first = self.dropout(output.last_hidden_state[:, 0])
-        return {task: self.heads[_head_name(task)](first) for task in self._tasks}
+        return {task: head(first) for task, head in zip(self._tasks, self.heads, strict=True)}
 
 
 class TorchBackend:
@@ -116,7 +117,7 @@ def load_encoder(source: str, dropout: float) -> tuple[PreTrainedModel, Tokenize
         options = {"add_pooling_layer": False} if config.model_type in _WITH_POOLER else {}
         encoder = AutoModel.from_pretrained(source, config=config, use_safetensors=True, dtype=torch.float32, **options)
         tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         kind = "folder" if Path(source).exists() else "model that the Hub could give"
         raise InputError(
             f"encoder.model: {source} is not a {kind} with config.json, model.safetensors and tokenizer.json "
@@ -141,8 +142,3 @@ def output_sizes(codebook: Codebook) -> dict[str, int]:
 
 
 _WITH_POOLER = ("bert", "roberta", "xlm-roberta", "camembert")  # their pooler is not used and would be dead weight
-
-
-def _head_name(task: str) -> str:
-    """Module names may not contain dots."""
-    return task.replace(".", "_dot_")

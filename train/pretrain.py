@@ -90,7 +90,7 @@ class PretrainingConfig(Schema):
     """Tokens whose counts initialise word embeddings and output biases; 0 for random embeddings."""
     save_minutes: Annotated[float, Field(gt=0)] = 5.0
     """Minutes between saved states."""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of order, masks and initial weights."""
 
 
@@ -115,11 +115,25 @@ class MaskedLanguageModel(nn.Module):
             nn.Linear(config.hidden_size, config.hidden_size), nn.GELU(), nn.LayerNorm(config.hidden_size, eps=1e-12)
         )
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))
+        positions = self.encoder.embeddings.position_embeddings.weight
+        with torch.no_grad():
+            positions.copy_(sinusoidal_positions(*positions.shape))
 
-    def forward(self, input_ids: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
-        """Logits (number of chosen positions, vocab_size) for input_ids and chosen, both (n, length)."""
-        hidden = self.encoder(input_ids).last_hidden_state[chosen]
+    def forward(self, input_ids: torch.Tensor, position_ids: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+        """Inputs of shape (n, length), chosen bool → logits (number of chosen positions, vocab_size)."""
+        hidden = self.encoder(input_ids, position_ids=position_ids).last_hidden_state[chosen]
         return functional.linear(self.transform(hidden), self.encoder.embeddings.word_embeddings.weight, self.bias)
+
+
+def sinusoidal_positions(count: int, width: int) -> torch.Tensor:
+    """Where the position embeddings start from (Vaswani et al. 2017): an offset looks the same wherever it occurs, so that
+    attention to neighbours is learnt once and not for each position; (count, width), standard deviation 0.04.
+    """
+    frequencies = 1000.0 ** (-torch.arange(0, width, 2) / width)
+    angles = torch.arange(count)[:, None] * frequencies
+    waves = torch.stack([angles.sin(), angles.cos()], dim=2).reshape(count, -1)[:, :width]
+    waves = waves - waves.mean(dim=0)
+    return waves * (0.04 / waves.std())
 
 
 def learning_rate(config: PretrainingConfig, tokens: int) -> float:
@@ -163,16 +177,17 @@ def pretrain(config: PretrainConfig, minutes: float | None = None) -> Path:
     first_step, losses, hits = step, [], []
     while step < last_step and not interrupted.asked:
         ids = corpus.batch(step, settings.batch_sequences)
+        positions = np.broadcast_to(np.arange(settings.sequence_length), ids.shape)
         easy = step * tokens_a_step < settings.easy_tokens
-        if easy:
-            ids = ids.reshape(-1, EASY_LENGTH)
+        if easy:  # each piece keeps its positions, so that all of them are learnt
+            ids, positions = ids.reshape(-1, EASY_LENGTH), positions.reshape(-1, EASY_LENGTH)
         rng = np.random.default_rng((settings.seed, 1, step))
         inputs, chosen = mask_words(ids, is_continuation & (not easy), settings.mask_rate, rng)
         labels = torch.from_numpy(ids[chosen]).to(device)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(settings, step * tokens_a_step)
         with torch.autocast(device, dtype=torch.bfloat16, enabled=settings.precision == "bf16"):
-            logits = model(torch.from_numpy(inputs).to(device), torch.from_numpy(chosen).to(device))
+            logits = model(*(torch.tensor(array, device=device) for array in (inputs, positions, chosen)))
         loss = functional.cross_entropy(logits.float(), labels)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)

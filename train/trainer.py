@@ -1,6 +1,5 @@
 """`train(config)`: labelled sentences → a finished checkpoint, around `transformers.Trainer`."""
 
-import json
 import logging
 import os
 import shutil
@@ -27,7 +26,7 @@ from transformers import (
     set_seed,
 )
 
-from policy_tagger.inference.checkpoint import MANIFEST, write_json
+from policy_tagger.inference.checkpoint import MANIFEST, read_json, write_json
 from policy_tagger.inference.codebook import Codebook
 from policy_tagger.inference.decision import Decision, decide, probabilities
 from policy_tagger.inference.encoding import EncodedSentence, SentenceEncoding, pad
@@ -127,7 +126,7 @@ def _state_to_resume(config: TrainConfig, resume: bool) -> Path | None:
         return None
     if not resume:
         raise InputError(f"output: {output} holds an unfinished run. Go on with --resume, or choose another output.")
-    before, now = json.loads(saved_config.read_text(encoding="utf-8")), config.model_dump()
+    before, now = read_json(saved_config), config.model_dump()
     changed = [key for key in now if now[key] != before.get(key)]
     if changed:
         raise InputError(

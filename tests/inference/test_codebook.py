@@ -69,7 +69,7 @@ def test_misspelt_label_names_the_nearest() -> None:
 def test_all_problems_of_a_file_are_listed_at_once(tmp_path: Path) -> None:
     path = write(
         tmp_path,
-        "name: x\ntasks:\n  t: {kind: many, labels: [{id: a}, {id: a}], lables: []}\n  text: {kind: single_label, labels: [{id: a|b}]}\n",
+        "name: x\ntasks:\n  t: {kind: many, labels: [{id: a}, {id: a}], lables: []}\n  text: {kind: single_label, labels: [{id: a|b}, {id: '-'}]}\n",
     )
     with pytest.raises(InputError) as caught:
         Codebook.load(path)
@@ -80,6 +80,7 @@ def test_all_problems_of_a_file_are_listed_at_once(tmp_path: Path) -> None:
     assert "Found twice: a" in text
     assert "Did you mean `labels`?" in text
     assert "'a|b'" in text
+    assert "'-'" in text
 
 
 def test_reserved_column_is_no_task(tmp_path: Path) -> None:

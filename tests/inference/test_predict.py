@@ -180,13 +180,80 @@ def test_rows_written_before_a_failure_are_kept(
     monkeypatch.setattr(batch, "WINDOW_SENTENCES", 1)
     Path("out.jsonl").write_text("of an earlier run\n", encoding="utf-8")
     Path("1.txt").write_text("하나.", encoding="utf-8")
-    Path("2.txt").write_bytes("둘.".encode() + b"\xff\xfe\xff")
-    assert predict("1.txt", "2.txt", "-o", "out.jsonl") == 2
+    pq.write_table(pa.table({"text": ["둘."] * 50}), "2.parquet", compression="none", use_dictionary=False)
+    content = bytearray(Path("2.parquet").read_bytes())
+    content[4:40] = b"\xff" * 36
+    Path("2.parquet").write_bytes(content)
+    assert predict("1.txt", "2.parquet", "-o", "out.jsonl") == 2
     error = capsys.readouterr().err
-    assert "2.txt must be UTF-8 or CP949 text. Line 1" in error
-    assert "out.jsonl.partial" in error
+    assert "2.parquet must be readable Parquet. Broken behind row 0" in error
+    assert "The 1 rows tagged so far are in out.jsonl.partial." in error
     assert [row["text"] for row in jsonl("out.jsonl.partial")] == ["하나."]
     assert Path("out.jsonl").read_text(encoding="utf-8") == "of an earlier run\n"
+
+
+def test_rows_read_before_a_broken_quotation_are_kept(predict: Any, capsys: pytest.CaptureFixture) -> None:
+    Path("in.csv").write_text('text\n하나.\n"열린 따옴표\n둘.\n', encoding="utf-8")
+    assert predict("in.csv", "-o", "out.jsonl") == 2
+    assert "in.csv, row 2 (from line 3) must be well-formed" in capsys.readouterr().err
+    assert [row["text"] for row in jsonl("out.jsonl.partial")] == ["하나."]
+    assert predict("in.csv", "-o", "out.jsonl") == 2  # and the next run does not throw them away
+    assert "out.jsonl.partial holds the rows of a run that broke off" in capsys.readouterr().err
+    assert len(jsonl("out.jsonl.partial")) == 1
+
+
+def test_output_is_never_an_input(predict: Any, capsys: pytest.CaptureFixture) -> None:
+    Path("folder").mkdir()
+    for name in ("in.jsonl", "folder/in.jsonl"):
+        write_jsonl(name, [{"text": "하나."}])
+    assert predict("in.jsonl", "-o", "in.jsonl") == 2
+    assert predict("folder", "-o", "folder/out.jsonl") == 2
+    assert capsys.readouterr().err.count("must not be among the inputs") == 2
+    assert jsonl("in.jsonl") == [{"text": "하나."}]
+
+
+def test_parquet_types_do_not_depend_on_the_first_rows(predict: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "WINDOW_SENTENCES", 1)
+    write_jsonl(
+        "in.jsonl",
+        [{"text": None, "v": 1, "w": {}}, {"text": "행사는 오후에 끝났다.", "v": 2}, {"text": ARTICLE, "v": 1.5}],
+    )
+    assert predict("in.jsonl", "-o", "out.parquet") == 0
+    table = pq.read_table("out.parquet")
+    assert table.schema.field("topic").type == pa.list_(pa.string())
+    assert table.schema.field("truncated").type == pa.bool_()
+    rows = table.to_pylist()
+    assert [row["v"] for row in rows] == [1.0, 2.0, 1.5, 1.5, 1.5]
+    assert rows[2]["topic"] == ["수출"]
+    assert rows[0]["w"] == "{}"
+
+
+def test_parquet_without_rows_can_be_read(predict: Any) -> None:
+    Path("in.csv").write_text("text,n\n", encoding="utf-8")
+    assert predict("in.csv", "-o", "out.parquet") == 0
+    assert pq.read_table("out.parquet").num_rows == 0
+
+
+def test_csv_cells_with_line_breaks_come_back(predict: Any) -> None:
+    write_jsonl("in.jsonl", [{"text": "하나.", "memo": "a\rb"}, {"text": "둘.", "memo": 'c\n"d",e'}])
+    assert predict("in.jsonl", "-o", "out.csv") == 0
+    assert predict("out.csv", "--unit", "sentence", "-o", "again.jsonl") == 0
+    assert [row["memo"] for row in jsonl("again.jsonl")] == ["a\rb", 'c\n"d",e']
+
+
+def test_no_input_column_is_lost_to_a_clash(predict: Any) -> None:
+    write_jsonl("in.jsonl", [{"body": "하나.", "text": "t", "input_text": "it", "topic": "x", "input_topic": "ix"}])
+    assert predict("in.jsonl", "--text-column", "body", "-o", "out.csv") == 0
+    with Path("out.csv").open(encoding="utf-8-sig", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["input_text"], row["input_input_text"]) in {("it", "t"), ("t", "it")}
+    assert {row["input_topic"], row["input_input_topic"]} == {"x", "ix"}
+
+
+def test_lone_surrogates_anywhere_do_no_harm(predict: Any) -> None:
+    Path("in.jsonl").write_text('{"text": "하나\\ud800.", "\\ud800k": {"\\udfff": "\\ud800"}}\n', encoding="utf-8")
+    for ending in ("jsonl", "csv", "parquet"):
+        assert predict("in.jsonl", "-o", f"out.{ending}") == 0
 
 
 @pytest.mark.parametrize(
@@ -200,7 +267,8 @@ def test_rows_written_before_a_failure_are_kept(
             "제목,본문\n가,나\n".encode(),
             "must have a column `text`. Found 제목, 본문. Name the right one with --text-column",
         ),
-        ("utf16.csv", "text\n가\n".encode("utf-16"), "must be UTF-8 or CP949"),
+        ("utf16.csv", "text\n가\n".encode("utf-16"), "Found UTF-16"),
+        ("utf16.txt", "plain".encode("utf-16-le"), "Found UTF-16"),
         ("twice.csv", b"text,text\na,b\n", "distinct column names"),
         ("broken.parquet", b"PAR1 no", "must be a Parquet file"),
     ],
@@ -225,7 +293,7 @@ def test_all_unusable_files_are_listed_at_once(predict: Any, capsys: pytest.Capt
     assert capsys.readouterr().err.count("must have a column `text`") == 2
 
 
-@pytest.mark.parametrize(("output", "message"), [("out.docx", "must end in"), ("none/out.csv", "existing folder")])
+@pytest.mark.parametrize(("output", "message"), [("out.docx", "must name a file"), ("none/out.csv", "existing folder")])
 def test_unusable_output_is_found_before_any_work(
     predict: Any, capsys: pytest.CaptureFixture, output: str, message: str
 ) -> None:

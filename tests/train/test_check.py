@@ -81,10 +81,24 @@ def test_duplicates_and_near_duplicates_name_both_places_and_leaks(write: Any, c
     )
     found = [message for message in messages(name, codebook) if "same sentence" in message]
     assert found[0] == (
-        "warning: data.jsonl, row 2, field text: the same sentence as data.jsonl, row 1, and in another split (train, test)."
+        "warning: data.jsonl, row 2, field text: the same sentence as data.jsonl, row 1, and in more than one split (train, test)."
     )
-    assert len(found) == 3
+    assert len(found) == 2
     assert "row 3, field text: nearly the same sentence (0." in found[1]
+
+
+def test_many_repeats_are_one_warning(write: Any, codebook: Codebook) -> None:
+    found = [m for m in messages(write(rows(*["감사합니다."] * 3000)), codebook) if "same sentence" in m]
+    assert found == [
+        "warning: data.jsonl, row 2, field text: the same sentence as data.jsonl, row 1 and 2,998 other rows."
+    ]
+
+
+def test_none_is_no_answer_to_a_single_label_task(write: Any, codebook: Codebook) -> None:
+    assert any(
+        "field voice: expected a label of the codebook, found '-'" in m
+        for m in messages(write(rows("하나.", voice="-")), codebook)
+    )
 
 
 def test_rare_labels_and_missing_annotation_are_warned_of(write: Any, codebook: Codebook) -> None:

@@ -48,6 +48,7 @@ def test_gate_passes_and_misses(evaluate: Any, capsys: pytest.CaptureFixture) ->
     ("minimum", "message"),
     [
         ("topic.micro_f1", "must have the form"),
+        ("topic.micro_f1=nan", "must have the form"),
         ("topic.f1_micro=0.5", "no such metric"),
         ("themes.micro_f1=0.5", "no such task. It has topic, voice"),
     ],

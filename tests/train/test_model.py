@@ -51,7 +51,7 @@ def test_balance_goes_from_equal_to_inverse_frequency() -> None:
 )
 def test_bert_roberta_and_electra_export_to_the_same_numbers(config: BertConfig, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    model = TaggerModel(AutoModel.from_config(config), {"topic": 4, "a.b": 2}).eval()
+    model = TaggerModel(AutoModel.from_config(config), {"topic": 4, "type": 2}).eval()
     round_to_half(model)
     export_graph(model, tmp_path / "graph.xml")
     torch_backend, graph = TorchBackend(model), OpenVINOBackend(tmp_path / "graph.xml")
@@ -64,7 +64,7 @@ def test_bert_roberta_and_electra_export_to_the_same_numbers(config: BertConfig,
             "token_type_ids": np.zeros((rows, length), dtype=np.int64),
         }
         expected, exported = torch_backend.logits(inputs), graph.logits(inputs)
-        assert expected.keys() == exported.keys() == {"topic", "a.b"}
+        assert expected.keys() == exported.keys() == {"topic", "type"}
         for task in expected:
             np.testing.assert_allclose(exported[task], expected[task], atol=1e-4)
 
