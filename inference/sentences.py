@@ -1,19 +1,27 @@
 """Document → sentences."""
 
 import re
+from functools import cache
+from typing import Any
 
 from policy_tagger.inference.encoding import normalise
 
 _END_OF_SENTENCE = re.compile(r"[.!?…][”’\"'」』)\]]*$")
 
 
+@cache
+def _kiwi() -> Any:
+    """One analyser a process: it takes seconds to load."""
+    from kiwipiepy import Kiwi
+
+    return Kiwi(num_workers=1)
+
+
 class SentenceSplitter:
     """Splits Korean text with Kiwi (Lee 2024); a line break always ends a sentence."""
 
     def __init__(self) -> None:
-        from kiwipiepy import Kiwi
-
-        self._kiwi = Kiwi(num_workers=1)
+        self._kiwi = _kiwi()
 
     def split(self, text: str) -> list[str]:
         """The sentences of a document, in order, NFC, without surrounding blanks; an empty list for blank text."""

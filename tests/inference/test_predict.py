@@ -145,7 +145,7 @@ def test_bad_rows_become_rows_with_an_error_in_their_place(predict: Any) -> None
     )
     assert predict("in.jsonl", "-o", "out.jsonl") == 0
     rows = jsonl("out.jsonl")
-    assert [row["text"] for row in rows] == ["하나.", "", "", "", "", "", "", "둘 ."]
+    assert [row["text"] for row in rows] == ["하나.", "", "", "", "", "", "", "둘\ufffd."]
     assert [row["error"] is None for row in rows] == [True, *[False] * 6, True]
     assert rows[1]["error"] == "row 2: `text` must be text, found null"
     assert rows[2]["error"] == "row 3: expected a JSON object, found a number"
@@ -166,7 +166,7 @@ def test_column_that_appears_late_is_reported(predict: Any, monkeypatch: pytest.
 
 
 def test_value_of_another_type_does_not_break_parquet(predict: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch, "WINDOW_SENTENCES", 1)
+    monkeypatch.setattr("policy_tagger.inference.tables.FIRST_ROWS", 1)
     write_jsonl("in.jsonl", [{"text": "하나.", "n": 1}, {"text": "둘.", "n": "two"}, {"text": "셋.", "n": 3}])
     assert predict("in.jsonl", "-o", "out.parquet") == 0
     table = pq.read_table("out.parquet").to_pylist()
