@@ -5,7 +5,6 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,8 +19,6 @@ from transformers import (
     EvalPrediction,
     PrinterCallback,
     ProgressCallback,
-    Trainer,
-    TrainerCallback,
     TrainingArguments,
     set_seed,
 )
@@ -29,7 +26,7 @@ from transformers import (
 from policy_tagger.inference.checkpoint import MANIFEST, read_json, write_json
 from policy_tagger.inference.codebook import Codebook
 from policy_tagger.inference.decision import Decision, decide, probabilities
-from policy_tagger.inference.encoding import EncodedSentence, SentenceEncoding, pad
+from policy_tagger.inference.encoding import SentenceEncoding
 from policy_tagger.inference.errors import InputError
 from policy_tagger.inference.schema import nearest
 from policy_tagger.inference.tagger import run_network
@@ -39,6 +36,7 @@ from policy_tagger.train.data import LabelledData, LabelledSentence, documents_o
 from policy_tagger.train.evaluation import label_vectors
 from policy_tagger.train.export import round_to_half
 from policy_tagger.train.finish import finish
+from policy_tagger.train.loop import COMPLETE, LABELS, BarOnly, Collator, MarkComplete, PrintEvaluations, TaggerTrainer
 from policy_tagger.train.metrics import flatten, task_metrics
 from policy_tagger.train.model import (
     NOT_ANNOTATED,
@@ -51,8 +49,6 @@ from policy_tagger.train.model import (
 )
 
 STEPS = "steps"  # below the output: states to resume from; removed when the checkpoint is finished
-COMPLETE = "complete"  # written last into a state
-LABELS = "labels_"  # prefix of a task's label vectors in a batch
 
 
 @dataclass(frozen=True)
@@ -164,99 +160,6 @@ def _announce(config: TrainConfig, material: _Material) -> None:
     print(f"{parameters / 1e6:.1f}M parameters; sentences: {', '.join(parts)}; output: {config.output}", flush=True)
 
 
-class TaggerTrainer(Trainer):
-    """`transformers.Trainer` with a loss per task and batches of similar length in an order that only the seed decides."""
-
-    def __init__(self, losses: dict[str, TaskLoss], **options: Any):
-        super().__init__(**options)
-        self._losses = losses
-        self.model_accepts_loss_kwargs = False
-
-    def compute_loss(
-        self, model: Any, inputs: dict[str, torch.Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Any:
-        """Sum of the tasks' losses; with `return_outputs` also the logits by task."""
-        network_inputs = {name: tensor for name, tensor in inputs.items() if not name.startswith(LABELS)}
-        logits = model(**network_inputs)
-        loss = torch.stack([self._losses[task](logits[task], inputs[LABELS + task]) for task in self._losses]).sum()
-        return (loss, logits) if return_outputs else loss
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> "LengthGroupedOrder":
-        dataset: Any = self.train_dataset
-        lengths = [len(ids) for ids in dataset["input_ids"]]
-        return LengthGroupedOrder(lengths, self.args.train_batch_size * self.args.world_size, self.args.seed)
-
-
-class LengthGroupedOrder(torch.utils.data.Sampler[int]):
-    """Indices in batches of similar length, batches shuffled; depends on seed and epoch alone, so a run can be resumed."""
-
-    MEGABATCH = 50  # batches that are sorted together, as in transformers' LengthGroupedSampler
-
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int):
-        self._lengths = np.asarray(lengths)
-        self._batch_size = batch_size
-        self._seed = seed
-        self._epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by the data loader before each epoch."""
-        self._epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self._lengths)
-
-    def __iter__(self) -> Iterator[int]:
-        rng = np.random.default_rng((self._seed, self._epoch))
-        order = rng.permutation(len(self))
-        size = self._batch_size * self.MEGABATCH
-        batches = []
-        for start in range(0, len(order), size):
-            group = order[start : start + size]
-            group = group[np.argsort(-self._lengths[group], kind="stable")]
-            batches += [group[at : at + self._batch_size] for at in range(0, len(group), self._batch_size)]
-        # The one short batch stays last: anywhere else it would shift the ones behind it across batch borders.
-        short = [batch for batch in batches if len(batch) < self._batch_size]
-        full = [batch for batch in batches if len(batch) == self._batch_size]
-        for place in rng.permutation(len(full)):
-            yield from (int(index) for index in full[place])
-        for batch in short:
-            yield from (int(index) for index in batch)
-
-
-class _Collator:
-    """Rows of the dataset → padded tensors, through the one padding there is."""
-
-    def __init__(self, pad_id: int):
-        self._pad_id = pad_id
-
-    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        encoded = [EncodedSentence(row["input_ids"], row["token_type_ids"], False) for row in rows]
-        batch = {name: torch.from_numpy(array) for name, array in pad(encoded, self._pad_id).items()}
-        for name in rows[0]:
-            if name.startswith(LABELS):
-                batch[name] = torch.tensor([row[name] for row in rows], dtype=torch.float32)
-        return batch
-
-
-class _MarkComplete(TrainerCallback):
-    """Marks a state once all its files are written, so that a kill while saving cannot leave a state half there."""
-
-    def on_save(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
-        if state.is_world_process_zero:
-            (Path(str(args.output_dir)) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
-
-
-class _PrintEvaluations(TrainerCallback):
-    """One line an evaluation."""
-
-    def on_evaluate(self, args: TrainingArguments, state: Any, control: Any, metrics: Any = None, **_: Any) -> None:
-        if state.is_world_process_zero:
-            shown = {name.removeprefix("eval_"): value for name, value in metrics.items() if ".labels." not in name}
-            wanted = ("loss", "mean_f1", "micro_f1", "macro_f1", "accuracy")
-            parts = [f"{name} {value:.4f}" for name, value in shown.items() if name.rpartition(".")[2] in wanted]
-            print(f"epoch {state.epoch:.2f}: validation {' · '.join(parts)}", flush=True)
-
-
 def _build_trainer(
     config: TrainConfig,
     material: _Material,
@@ -304,23 +207,16 @@ def _build_trainer(
         args=arguments,
         train_dataset=train_set,
         eval_dataset=_dataset(validation, material),
-        data_collator=_Collator(material.encoding.pad_id),
+        data_collator=Collator(material.encoding.pad_id),
         compute_metrics=lambda prediction: _metrics_of(prediction, codebook),
         optimizers=(_optimizer(config, material.model), None),
-        callbacks=[_MarkComplete(), _PrintEvaluations(), EarlyStoppingCallback(settings.patience)],
+        callbacks=[MarkComplete(), PrintEvaluations(), EarlyStoppingCallback(settings.patience)],
     )
     trainer.remove_callback(PrinterCallback)
     if sys.stderr.isatty():
         trainer.remove_callback(ProgressCallback)
-        trainer.add_callback(_BarOnly())
+        trainer.add_callback(BarOnly())
     return trainer
-
-
-class _BarOnly(ProgressCallback):
-    """The progress bar without the log lines; evaluations have their own."""
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-        return
 
 
 def _dataset(sentences: list[LabelledSentence], material: _Material) -> Dataset:

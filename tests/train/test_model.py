@@ -9,8 +9,8 @@ from transformers import AutoModel, BertConfig, ElectraConfig, RobertaConfig
 
 from policy_tagger.inference.backends import OpenVINOBackend
 from policy_tagger.train.export import export_graph, round_to_half
+from policy_tagger.train.loop import LengthGroupedOrder
 from policy_tagger.train.model import TaggerModel, TaskLoss, TorchBackend, label_weights
-from policy_tagger.train.trainer import LengthGroupedOrder
 
 SHAPE = {
     "vocab_size": 50,
