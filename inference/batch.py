@@ -1,5 +1,6 @@
 """Files → tagged rows → a file, in constant memory."""
 
+import errno
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -7,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from policy_tagger.inference.checkpoint import write_json
 from policy_tagger.inference.documents import Document, Item, Unit, check_sources, read_documents
 from policy_tagger.inference.errors import InputError
+from policy_tagger.inference.files import write_json
 from policy_tagger.inference.tables import FORMATS, STREAM, Source, find_sources
 from policy_tagger.inference.tagger import PolicyTagger, TaggedSentence
 from policy_tagger.inference.writers import RowWriter, open_writer
@@ -109,11 +110,7 @@ class OutputColumns:
         self.names = list(self.types)
         self.provenance = {
             "model": checkpoint.model_id,
-            "codebook": {
-                "name": checkpoint.codebook.name,
-                "version": checkpoint.codebook.version,
-                "content_hash": checkpoint.codebook.content_hash,
-            },
+            "codebook": checkpoint.codebook.identity,
         }
 
     def rows(self, document: Document, tagged: Iterator[TaggedSentence]) -> Iterator[dict[str, Any]]:
@@ -189,6 +186,7 @@ class _Output:
             return
         with suppress(OSError, ValueError):  # closing again after a failed write; what is on the disk stays
             self._writer.close()
+        with suppress(OSError, ValueError):
             self._stream.close()
         if self._rows == 0:
             self._partial.unlink()
@@ -203,9 +201,9 @@ class _Output:
             raise
         except OSError as error:
             place = "standard output" if self._to_stream else self._partial
-            raise InputError(
-                f"{place} could not be written: {error.strerror or error}. Make room, then run again."
-            ) from None
+            full = error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+            step = "Make room" if full else "Close it in other programs, or name another place with -o"
+            raise InputError(f"{place} could not be written: {error.strerror or error}. {step}.") from None
 
 
 def _refuse_output_among_inputs(options: PredictOptions, sources: Sequence[Source]) -> None:

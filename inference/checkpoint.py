@@ -1,11 +1,9 @@
 """The checkpoint directory: everything prediction needs, and proof that it is what was written."""
 
 import hashlib
-import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import field_validator
 
@@ -13,6 +11,7 @@ from policy_tagger.inference.codebook import Codebook
 from policy_tagger.inference.decision import Decision
 from policy_tagger.inference.encoding import EncodingSettings
 from policy_tagger.inference.errors import InputError
+from policy_tagger.inference.files import file_hash, read_json, write_json
 from policy_tagger.inference.schema import Schema, validate
 
 CONFIG = "config.json"  # the encoder's Hugging Face config; our settings under the key below
@@ -65,19 +64,16 @@ class Checkpoint:
     """Folder name and the first 12 digits of the hash over what decides its predictions."""
 
     @classmethod
-    def open(cls, model: str | Path, needed: tuple[str, ...] = SERVING) -> "Checkpoint":
+    def open(cls, model: str | Path) -> "Checkpoint":
         """Read a checkpoint directory, `default`, or a Hub id (`user/name`).
 
-        Args:
-            needed: The files that must be there and unchanged.
-
         Raises:
-            InputError: not a checkpoint, or files are missing or changed; all of them are listed.
+            InputError: not a checkpoint, or files that serving reads are missing or changed; all of them are listed.
         """
         folder = resolve(model)
         hashes = validate(read_json(folder / MANIFEST), Manifest, str(folder / MANIFEST)).files
         problems = []
-        for name in needed:
+        for name in SERVING:
             path = folder / name
             if not path.exists():
                 problems.append(f"{path} is missing. The checkpoint is incomplete: copy the whole folder again.")
@@ -107,6 +103,10 @@ def resolve(model: str | Path) -> Path:
     folder = MODELS_FOLDER / DEFAULT_MODEL if str(model) == DEFAULT_MODEL else Path(model)
     if (folder / MANIFEST).exists():
         return folder
+    if str(model) == DEFAULT_MODEL:
+        raise InputError(
+            f"The embedded model is missing from this installation ({folder}). Install policy-tagger again."
+        )
     if folder.exists():
         raise InputError(
             f"{folder} must be a checkpoint directory. It has no {MANIFEST}: name the folder that training wrote."
@@ -124,22 +124,9 @@ def write_manifest(folder: Path) -> None:
     write_json(folder / MANIFEST, {"format": 1, "files": hashes})
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Indented UTF-8 JSON, put in place atomically."""
-    unfinished = path.with_name(path.name + ".unfinished")
-    unfinished.write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-    unfinished.replace(path)
-
-
-def file_hash(path: Path) -> str:
-    """sha256 of a file's bytes, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _is_hub_id(model: str) -> bool:
     parts = model.split("/")
-    return len(parts) == 2 and all(part and part[0] not in ".~" for part in parts) and os.sep != "\\"
+    return "\\" not in model and len(parts) == 2 and all(part and part[0] not in ".~" for part in parts)
 
 
 def _fetch(hub_id: str) -> Path:
@@ -152,20 +139,3 @@ def _fetch(hub_id: str) -> Path:
             f"{hub_id} is neither a folder here nor a model that the Hub could give ({type(error).__name__}). "
             f"Check the name and the network, or use the embedded model: --model {DEFAULT_MODEL}."
         ) from None
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file of a checkpoint or run.
-
-    Raises:
-        InputError: the file is missing or holds anything else.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing. The checkpoint is incomplete: copy the whole folder again.") from None
-    except ValueError as error:
-        raise InputError(f"{path} must be JSON: {error}. Restore the file.") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path} must be a JSON object. Got {type(content).__name__}. Restore the file.")
-    return content

@@ -9,6 +9,17 @@ from typing import Any
 
 from policy_tagger.inference.errors import InputError
 
+TRAIN_EXTRA = (
+    "accelerate",
+    "datasets",
+    "evaluate",
+    "matplotlib",
+    "safetensors",
+    "scipy",
+    "sklearn",
+    "torch",
+    "transformers",
+)
 EXIT_OK, EXIT_GATE_MISSED, EXIT_BAD_INPUT = 0, 1, 2
 
 
@@ -25,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for problem in error.problems:
             print(f"policy-tagger: error: {problem}", file=sys.stderr)
     except ModuleNotFoundError as error:
-        if (error.name or "").startswith("policy_tagger"):
+        if (error.name or "").partition(".")[0] not in TRAIN_EXTRA:
             raise
         print(
             f"policy-tagger: error: this command needs the training extra ({error.name} is missing). "

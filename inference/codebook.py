@@ -158,7 +158,7 @@ class Codebook(Schema):
     @classmethod
     def _free_names(cls, tasks: dict[str, Task]) -> dict[str, Task]:
         for task in tasks:
-            if task in RESERVED_COLUMNS or task.endswith("_probabilities"):
+            if task in (*RESERVED_COLUMNS, "loss") or task.endswith("_probabilities"):
                 raise ValueError(f"must not name a task like the column `{task}` of data files; rename it")
         return tasks
 
@@ -167,6 +167,16 @@ class Codebook(Schema):
         """sha256 of the content, independent of the file's layout; hexadecimal."""
         content = json.dumps(self.model_dump(), ensure_ascii=False, sort_keys=True)
         return hashlib.sha256(content.encode("utf-8")).hexdigest()
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """Name, version and content hash, as manifests record them."""
+        return {"name": self.name, "version": self.version, "content_hash": self.content_hash}
+
+    @property
+    def output_sizes(self) -> dict[str, int]:
+        """Task id → number of labels."""
+        return {name: len(task.labels) for name, task in self.tasks.items()}
 
     @classmethod
     def load(cls, path_or_name: str | Path) -> "Codebook":

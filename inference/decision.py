@@ -8,6 +8,7 @@ from pydantic import Field
 
 from policy_tagger.inference.codebook import Codebook, Task
 from policy_tagger.inference.errors import InputError
+from policy_tagger.inference.files import read_json
 from policy_tagger.inference.schema import Schema, validate
 
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -45,17 +46,12 @@ class Decision(Schema):
         Raises:
             InputError: tasks or thresholds differ from the codebook's.
         """
-        import json
-
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise InputError(f"{path} must be JSON: {error}.") from None
-        decision = validate(content, cls, str(path))
+        decision = validate(read_json(path), cls, str(path))
+        if decision.tasks.keys() != codebook.tasks.keys():
+            raise InputError(f"tasks in {path} must be those of the codebook: {', '.join(codebook.tasks)}.")
         for name, task in codebook.tasks.items():
             expected = set(task.label_ids) if task.kind == "multi_label" else set()
-            found = set(decision.tasks[name].thresholds) if name in decision.tasks else None
-            if found != expected:
+            if set(decision.tasks[name].thresholds) != expected:
                 raise InputError(f"tasks.{name}.thresholds in {path} must name the codebook's labels of `{name}`.")
         return decision
 

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from policy_tagger.inference.codebook import Codebook, Task
 from policy_tagger.inference.errors import InputError
-from policy_tagger.inference.tables import Row, column_types, find_sources, read_rows, require_column
+from policy_tagger.inference.tables import STREAM, Row, column_types, find_sources, read_rows, require_column
 
 
 def print_predictions(path: str, codebook: Codebook, rows: int, language: Literal["ko", "en"]) -> None:
@@ -20,11 +20,12 @@ def print_predictions(path: str, codebook: Codebook, rows: int, language: Litera
         InputError: the file cannot be read, or has no column for a task of the codebook.
     """
     with ExitStack() as stack:
-        sources = find_sources([path], None, stack)
-        if len(sources) > 1 or sources[0].format == "text":
+        sources = find_sources([path], None, stack) if path != STREAM else []
+        if len(sources) != 1 or sources[0].format == "text":
             raise InputError(f"{path} must be one JSONL, CSV, TSV or Parquet file that predict wrote.")
         columns = column_types(sources[0])
-        for column in ("text", *codebook.tasks):
+        require_column(columns, "text", sources[0], "Name a file that predict wrote.")
+        for column in codebook.tasks:
             require_column(columns, column, sources[0], "Name the codebook that predict used with --codebook.")
         table = Table(title=sources[0].name, title_justify="left", show_lines=True)
         table.add_column("#", justify="right", style="dim")

@@ -26,7 +26,6 @@ FORMATS = {
 }
 STREAM = "-"  # standard input, and in writers.py output
 FIRST_ROWS = 1000  # the columns of a JSON lines file are those of its first rows
-csv.field_size_limit(2**31 - 1)
 
 
 @dataclass(frozen=True)
@@ -246,6 +245,7 @@ def _without_surrogates(value: Any) -> Any:
 
 
 def _csv_reader(file: TextIO, source: Source) -> Any:
+    csv.field_size_limit(2**31 - 1)  # a cell may hold a whole document
     return csv.reader(file, delimiter="\t" if source.format == "tsv" else ",", strict=True)
 
 

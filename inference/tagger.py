@@ -75,6 +75,7 @@ class PolicyTagger:
 
         Raises:
             TypeError: `sentences` is a single string.
+            ValueError: `document_ids` has another length.
         """
         return self.predict_documents(_group(sentences, document_ids))
 
@@ -92,6 +93,7 @@ class PolicyTagger:
 
         Raises:
             TypeError: `sentences` is a single string.
+            ValueError: `document_ids` has another length.
         """
         return self._probabilities(self._encoding.encode_documents(_group(sentences, document_ids)))
 
@@ -100,7 +102,13 @@ class PolicyTagger:
         return self.predict_documents([self.split(text)])
 
     def predict_documents(self, documents: Sequence[Sequence[str]]) -> list[TaggedSentence]:
-        """Tag documents that are split already; one flat list, in order."""
+        """Tag documents that are split already; one flat list, in order.
+
+        Raises:
+            TypeError: a string stands where a list is expected.
+        """
+        if isinstance(documents, str) or any(isinstance(document, str) for document in documents):
+            raise TypeError("documents must be lists of sentences. Got a string; use predict_document for a text.")
         encoded = self._encoding.encode_documents(documents)
         values = self._probabilities(encoded)
         given = {
@@ -133,15 +141,12 @@ class PolicyTagger:
         return ids if task.kind == "multi_label" else ids[0]
 
     def _probabilities(self, encoded: list[EncodedSentence]) -> dict[str, np.ndarray]:
-        logits = run_network(self._backend, encoded, self._encoding.pad_id, self._output_sizes())
+        logits = run_network(self._backend, encoded, self._encoding.pad_id, self.codebook.output_sizes)
         decisions = self.checkpoint.decision.tasks
         return {
             name: probabilities(logits[name], task, decisions[name].temperature)
             for name, task in self.codebook.tasks.items()
         }
-
-    def _output_sizes(self) -> dict[str, int]:
-        return {name: len(task.labels) for name, task in self.codebook.tasks.items()}
 
 
 def run_network(

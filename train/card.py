@@ -48,7 +48,7 @@ def model_card(
     parts = []
     for split, evaluation in evaluations.items():
         fitted = (
-            " (thresholds and the best epoch were chosen here, so the test is the honest figure)"
+            " (thresholds and the best epoch were chosen here, so these figures flatter)"
             if split == "validation"
             else ""
         )

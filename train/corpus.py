@@ -138,7 +138,7 @@ class PackedCorpus:
         return out
 
     def sample(self, tokens: int) -> np.ndarray:
-        """About `tokens` token ids drawn in the order of training, flat, for the embedding initialisation."""
+        """About `tokens` token ids drawn in the order of training, (n, sequence_length), for the initial embeddings."""
         count = min(len(self), max(1, tokens // self.sequence_length))
         return self.batch(0, count)
 

@@ -11,8 +11,9 @@ from typing import Literal
 from policy_tagger.inference.codebook import NO_LABEL, Codebook
 from policy_tagger.inference.encoding import normalise
 from policy_tagger.inference.errors import InputError
+from policy_tagger.inference.files import file_hash
 from policy_tagger.inference.schema import nearest
-from policy_tagger.inference.tables import Row, Source, column_types, find_sources, read_rows, require_column
+from policy_tagger.inference.tables import STREAM, Row, Source, column_types, find_sources, read_rows, require_column
 from policy_tagger.train.similarity import near_duplicates
 
 SPLITS = ("train", "validation", "test")
@@ -69,12 +70,14 @@ def read_labelled(files: Sequence[str], codebook: Codebook) -> LabelledData:
     sentences: list[LabelledSentence] = []
     findings: list[Finding] = []
     hashes = {}
+    if STREAM in files:
+        raise InputError("Labelled data must be files. Found - (standard input); save it as a file.")
     with ExitStack() as stack:
         sources = find_sources(files, None, stack)
         for source in sources:
             _require_columns(source, codebook, findings)
         for source in sources:
-            hashes[source.name] = hashlib.sha256(source.path.read_bytes()).hexdigest()
+            hashes[source.name] = file_hash(source.path)
             for row in read_rows(source):
                 sentence = _labelled_sentence(row, codebook, findings)
                 if sentence:
@@ -100,7 +103,8 @@ def split_by_document(data: LabelledData, validation_fraction: float, test_fract
     Raises:
         InputError: problems that forbid training, or a split for training or validation without sentences.
     """
-    errors = data.errors + [f.message for f in _documents_in_two_splits(data.sentences)]
+    found = [*_documents_in_two_splits(data.sentences), *_repeated_ids(data.sentences)]
+    errors = data.errors + [finding.message for finding in found]
     given = {sentence.split is not None for sentence in data.sentences}
     if given == {True, False}:
         first = next(sentence for sentence in data.sentences if sentence.split is None)
@@ -120,9 +124,9 @@ def split_by_document(data: LabelledData, validation_fraction: float, test_fract
     return data
 
 
-def documents_of(sentences: Iterable[LabelledSentence]) -> list[list[LabelledSentence]]:
-    """Neighbouring sentences of one document, as lists."""
-    return [list(run) for _, run in groupby(sentences, key=lambda sentence: sentence.document_id)]
+def texts_by_document(sentences: Iterable[LabelledSentence]) -> list[list[str]]:
+    """The texts of neighbouring sentences of one document, as lists."""
+    return [[s.text for s in run] for _, run in groupby(sentences, key=lambda sentence: sentence.document_id)]
 
 
 def _require_columns(source: Source, codebook: Codebook, findings: list[Finding]) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from policy_tagger.inference.checkpoint import write_json
 from policy_tagger.inference.codebook import Codebook
 from policy_tagger.inference.decision import decide
 from policy_tagger.inference.errors import InputError
+from policy_tagger.inference.files import write_json
 from policy_tagger.inference.schema import nearest
 from policy_tagger.inference.tagger import PolicyTagger
 from policy_tagger.train.data import LabelledSentence
@@ -110,7 +110,7 @@ def parse_minima(arguments: Sequence[str], codebook: Codebook) -> dict[str, floa
     minima: dict[str, float] = {}
     problems = []
     for argument in arguments:
-        name, _, value = argument.partition("=")
+        name, _, value = argument.rpartition("=")
         try:
             least = float(value)
         except ValueError:

@@ -1,6 +1,5 @@
 """A finished network → a checkpoint directory with its exported graph."""
 
-import json
 import logging
 import warnings
 from collections.abc import Sequence
@@ -24,14 +23,15 @@ from policy_tagger.inference.checkpoint import (
     TOKENIZER,
     WEIGHTS,
     Checkpoint,
-    write_json,
     write_manifest,
 )
 from policy_tagger.inference.codebook import Codebook
 from policy_tagger.inference.decision import Decision, decide, probabilities
-from policy_tagger.inference.encoding import EncodedSentence, EncodingSettings
+from policy_tagger.inference.encoding import EncodedSentence, SentenceEncoding
+from policy_tagger.inference.errors import InputError
+from policy_tagger.inference.files import read_json, write_json
 from policy_tagger.inference.tagger import run_network
-from policy_tagger.train.model import TaggerModel, TorchBackend, build_encoder, output_sizes
+from policy_tagger.train.model import TaggerModel, TorchBackend, build_encoder
 
 MAX_PROBABILITY_DIFFERENCE = 1e-4
 
@@ -61,19 +61,24 @@ def write_checkpoint(
     tokenizer: Tokenizer,
     codebook: Codebook,
     decision: Decision,
-    settings: EncodingSettings,
-) -> None:
+    encoding: SentenceEncoding,
+    samples: Sequence[EncodedSentence],
+) -> Parity:
     """Write everything that prediction needs, the manifest last; `run.json` and the card are added by the caller.
 
     Args:
         model: With weights rounded by `round_to_half`.
+        samples: Inputs on which graph and network are compared.
+
+    Raises:
+        InputError: the exported graph does not compute what the network does; there is no manifest then.
     """
     import yaml
 
     folder.mkdir(parents=True, exist_ok=True)
     model = model.to("cpu").eval()
     config = model.encoder.config.to_dict()
-    config[CONFIG_KEY] = settings.model_dump()
+    config[CONFIG_KEY] = encoding.settings.model_dump()
     config["dtype"] = "float16"
     write_json(folder / CONFIG, {name: value for name, value in config.items() if name != "_name_or_path"})
     tensors = {
@@ -87,7 +92,9 @@ def write_checkpoint(
     )
     write_json(folder / DECISION, decision.model_dump())
     export_graph(model, folder / GRAPH)
+    parity = check_parity(model, folder / GRAPH, samples, encoding.pad_id, codebook, decision)
     write_manifest(folder)
+    return parity
 
 
 def export_graph(model: TaggerModel, path: Path) -> None:
@@ -112,11 +119,11 @@ def export_graph(model: TaggerModel, path: Path) -> None:
 
 def load_network(checkpoint: Checkpoint) -> TaggerModel:
     """The PyTorch network of a checkpoint, in float32."""
-    content = json.loads((checkpoint.folder / CONFIG).read_text(encoding="utf-8"))
+    content = read_json(checkpoint.folder / CONFIG)
     content.pop(CONFIG_KEY)
     content["dtype"] = "float32"
     config = AutoConfig.for_model(content.pop("model_type"), **content)
-    model = TaggerModel(build_encoder(config), output_sizes(checkpoint.codebook))
+    model = TaggerModel(build_encoder(config), checkpoint.codebook.output_sizes)
     weights = {name: weight.float() for name, weight in load_file(checkpoint.folder / WEIGHTS).items()}
     missing, unexpected = model.load_state_dict(weights, strict=False)
     assert not unexpected, unexpected
@@ -135,9 +142,9 @@ def check_parity(
     """Compare graph and network on real inputs.
 
     Raises:
-        RuntimeError: probabilities differ by more than 1e-4; the export is not usable.
+        InputError: probabilities differ by more than 1e-4; the export is not usable.
     """
-    sizes = output_sizes(codebook)
+    sizes = codebook.output_sizes
     reference = run_network(TorchBackend(model), encoded, pad_id, sizes)
     exported = run_network(OpenVINOBackend(graph), encoded, pad_id, sizes)
     difference, changed = 0.0, 0
@@ -150,8 +157,9 @@ def check_parity(
             (decide(pair[0], task, decision.tasks[name]) != decide(pair[1], task, decision.tasks[name])).any(1).sum()
         )
     if difference > MAX_PROBABILITY_DIFFERENCE:
-        raise RuntimeError(
-            f"The exported graph differs from the network by {difference:.1e} in a probability; limit 1e-4."
+        raise InputError(
+            f"{graph} differs from the trained network by {difference:.1e} in a probability; the limit is "
+            f"{MAX_PROBABILITY_DIFFERENCE:.0e}. This encoder cannot be exported; choose another encoder.model."
         )
     return Parity(len(encoded), difference, changed)
 

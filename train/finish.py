@@ -7,17 +7,17 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from policy_tagger.inference.backends import OpenVINOBackend
-from policy_tagger.inference.checkpoint import CARD, GRAPH, RUN, Checkpoint, write_json
+from policy_tagger.inference.checkpoint import CARD, RUN
 from policy_tagger.inference.codebook import Codebook
 from policy_tagger.inference.decision import Decision
 from policy_tagger.inference.encoding import SentenceEncoding
+from policy_tagger.inference.files import write_json
 from policy_tagger.inference.tagger import PolicyTagger
 from policy_tagger.train.card import model_card
 from policy_tagger.train.config import TrainConfig
-from policy_tagger.train.data import LabelledData, documents_of
+from policy_tagger.train.data import SPLITS, LabelledData, texts_by_document
 from policy_tagger.train.evaluation import Evaluation, counts, evaluate
-from policy_tagger.train.export import check_parity, versions, write_checkpoint
+from policy_tagger.train.export import versions, write_checkpoint
 from policy_tagger.train.model import TaggerModel
 
 PARITY_DOCUMENTS = 20
@@ -27,6 +27,7 @@ def finish(
     output: Path,
     model: TaggerModel,
     tokenizer: Tokenizer,
+    encoding: SentenceEncoding,
     codebook: Codebook,
     decision: Decision,
     config: TrainConfig,
@@ -38,23 +39,19 @@ def finish(
     Args:
         record: What `run.json` says about the training so far; data, parity, metrics and versions are added.
     """
-    write_checkpoint(output, model, tokenizer, codebook, decision, config.encoding)
-    checkpoint = Checkpoint.open(output)
-    encoding = SentenceEncoding(tokenizer, config.encoding, checkpoint.token_types)
-    documents = documents_of(data.select("validation"))[:PARITY_DOCUMENTS]
-    encoded = encoding.encode_documents([[sentence.text for sentence in document] for document in documents])
-    parity = check_parity(model, output / GRAPH, encoded, encoding.pad_id, codebook, decision)
-    tagger = PolicyTagger(checkpoint, OpenVINOBackend(output / GRAPH))
+    samples = encoding.encode_documents(texts_by_document(data.select("validation"))[:PARITY_DOCUMENTS])
+    parity = write_checkpoint(output, model, tokenizer, codebook, decision, encoding, samples)
+    tagger = PolicyTagger.from_pretrained(output)
     splits = ("validation", "test") if config.data.measure_test and data.select("test") else ("validation",)
     evaluations = {split: evaluate(tagger, data.select(split)) for split in splits}
     write_json(
         output / RUN,
         {
             **record,
-            "codebook": {"name": codebook.name, "version": codebook.version, "content_hash": codebook.content_hash},
+            "codebook": codebook.identity,
             "data": {
                 "files": data.hashes,
-                "sentences": {split: len(data.select(split)) for split in ("train", "validation", "test")},
+                "sentences": {split: len(data.select(split)) for split in SPLITS},
             },
             "parity": vars(parity),
             "metrics": {split: evaluation.to_dict() for split, evaluation in evaluations.items()},
@@ -62,10 +59,10 @@ def finish(
             "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         },
     )
-    (output / CARD).write_text(model_card(checkpoint, config, data, evaluations), encoding="utf-8")
+    (output / CARD).write_text(model_card(tagger.checkpoint, config, data, evaluations), encoding="utf-8")
     for split, evaluation in evaluations.items():
         print(f"{split} ({counts(evaluation)}): {headline(evaluation)}", flush=True)
-    print(f"Finished: {output} ({checkpoint.model_id})", flush=True)
+    print(f"Finished: {output} ({tagger.checkpoint.model_id})", flush=True)
 
 
 def headline(evaluation: Evaluation) -> str:

@@ -1,12 +1,13 @@
 """What `transformers.Trainer` is given: the order of sentences, batches, the loss, and what happens at an evaluation."""
 
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import ProgressCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import ProgressCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
 
 from policy_tagger.inference.encoding import EncodedSentence, pad
 from policy_tagger.train.model import TaskLoss
@@ -31,6 +32,11 @@ class TaggerTrainer(Trainer):
         logits = model(**network_inputs)
         loss = torch.stack([self._losses[task](logits[task], inputs[LABELS + task]) for task in self._losses]).sum()
         return (loss, logits) if return_outputs else loss
+
+    def load_best_of(self, state: Path) -> None:
+        """Take over the best weights of a run that had ended when `state` was written."""
+        self.state = TrainerState.load_from_json(str(state / "trainer_state.json"))
+        self._load_best_model()
 
     def _get_train_sampler(self, train_dataset: Any = None) -> "LengthGroupedOrder":
         dataset: Any = self.train_dataset
@@ -90,11 +96,30 @@ class Collator:
 
 
 class MarkComplete(TrainerCallback):
-    """Marks a state once all its files are written, so that a kill while saving cannot leave a state half there."""
+    """Marks a state once all its files are written, then removes those that are neither the newest nor the best.
+
+    A kill at any moment leaves a marked state whole: the marker is the last file written and the first one removed.
+    """
 
     def on_save(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
-        if state.is_world_process_zero:
-            (Path(str(args.output_dir)) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.barrier()  # every process has written its part
+        if not state.is_world_process_zero:
+            return
+        newest = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
+        (newest / COMPLETE).touch()
+        best = Path(state.best_model_checkpoint or newest)
+        for old in newest.parent.glob("checkpoint-*"):
+            if old.name not in (newest.name, best.name):
+                (old / COMPLETE).unlink(missing_ok=True)
+                shutil.rmtree(old)
+
+
+def stopped_early(state: Path, patience: int) -> bool:
+    """Whether training had ended for want of progress when a state was written."""
+    saved = TrainerState.load_from_json(str(state / "trainer_state.json"))
+    attributes = saved.stateful_callbacks.get("EarlyStoppingCallback", {}).get("attributes", {})
+    return bool(attributes.get("early_stopping_patience_counter", 0) >= patience)
 
 
 class PrintEvaluations(TrainerCallback):

@@ -26,7 +26,7 @@ class TaggingMetric(evaluate.Metric):
 
     The configuration name is the task's kind, `multi_label` or `single_label`. predictions and references are label
     vectors, 0 or 1, (n, n_labels); probabilities float, of the same shape. Macro averages run over the labels that occur
-    in references or predictions, as in scikit-learn's default.
+    in references or predictions.
     """
 
     def _info(self) -> evaluate.MetricInfo:

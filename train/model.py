@@ -13,7 +13,6 @@ from torch.nn import functional
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 
 from policy_tagger.inference.backends import Logits
-from policy_tagger.inference.codebook import Codebook
 from policy_tagger.inference.errors import InputError
 
 NOT_ANNOTATED = -1.0  # in a row of label vectors: the task was not annotated; masked out of the loss
@@ -21,6 +20,9 @@ NOT_ANNOTATED = -1.0  # in a row of label vectors: the task was not annotated; m
 
 class TaggerModel(nn.Module):
     """One pass of the encoder for all tasks.
+
+    The heads see the first token ([CLS]) beside the mean over the first segment, the sentence itself; over all tokens where the
+    encoder knows one segment only. Pretraining by masked words alone leaves [CLS] untaught, and the mean makes up for it.
 
     Args:
         encoder: Any model whose output has `last_hidden_state`.
@@ -32,7 +34,7 @@ class TaggerModel(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.dropout = nn.Dropout(dropout)
-        width = encoder.config.hidden_size
+        width = 2 * encoder.config.hidden_size
         self.heads = nn.ModuleList(nn.Linear(width, size) for size in output_sizes.values())
         for name, weight in self.heads.named_parameters():
             nn.init.zeros_(weight) if name.endswith("bias") else nn.init.normal_(weight, std=0.02)
@@ -45,8 +47,11 @@ class TaggerModel(nn.Module):
         """Inputs int64 (n, length) → task id → logits (n, n_labels)."""
         types = {"token_type_ids": token_type_ids} if self._takes_types else {}
         output = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **types)
-        first = self.dropout(output.last_hidden_state[:, 0])
-        return {task: head(first) for task, head in zip(self._tasks, self.heads, strict=True)}
+        hidden = output.last_hidden_state
+        in_sentence = (attention_mask * (1 - token_type_ids)).unsqueeze(2).to(hidden.dtype)
+        mean = (hidden * in_sentence).sum(dim=1) / in_sentence.sum(dim=1)
+        features = self.dropout(torch.cat([hidden[:, 0], mean], dim=1))
+        return {task: head(features) for task, head in zip(self._tasks, self.heads, strict=True)}
 
 
 class TorchBackend:
@@ -134,11 +139,6 @@ def build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
     """An encoder of a config's shape with random weights, to load a checkpoint's weights into."""
     options = {"add_pooling_layer": False} if config.model_type in _WITH_POOLER else {}
     return AutoModel.from_config(config, **options)
-
-
-def output_sizes(codebook: Codebook) -> dict[str, int]:
-    """Task id → number of labels."""
-    return {name: len(task.labels) for name, task in codebook.tasks.items()}
 
 
 _WITH_POOLER = ("bert", "roberta", "xlm-roberta", "camembert")  # their pooler is not used and would be dead weight

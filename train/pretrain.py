@@ -1,8 +1,6 @@
 """A Korean BERT encoder from raw text: masked language modelling in slices that resume exactly."""
 
-import json
 import math
-import shutil
 import signal
 import time
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 from pydantic import Field
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import nn
@@ -19,6 +18,7 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
 from policy_tagger.inference.errors import InputError
+from policy_tagger.inference.files import read_json, write_json
 from policy_tagger.inference.schema import Schema
 from policy_tagger.train.corpus import (
     PAD,
@@ -154,66 +154,71 @@ def pretrain(config: PretrainConfig, minutes: float | None = None) -> Path:
 
     Returns:
         The encoder's folder, complete only when all tokens have been seen.
+
+    Raises:
+        InputError: no text where the config says, or another run's state in `output`.
     """
     folder = Path(config.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    _require_same_run(folder, config)
     tokenizer, corpus = prepare(config)
     settings = config.pretraining
+    tokens_a_step = settings.batch_sequences * settings.sequence_length
+    last_step = math.ceil(settings.total_tokens / tokens_a_step)
+    decay_start = last_step - math.floor(settings.decay_fraction * last_step)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(settings.seed)
     model = MaskedLanguageModel(_bert_config(config, tokenizer)).to(device).train()
     optimizer = _optimizer(model, settings)
-    step = _restore(folder, model, optimizer)
+    step = _restore(folder, model, optimizer, decay_start)
     if step == 0 and settings.embedding_tokens:
         _initialise_from_counts(model, config, corpus)
 
     is_continuation = np.array(
         [(tokenizer.id_to_token(i) or "").startswith("##") for i in range(tokenizer.get_vocab_size())]
     )
-    tokens_a_step = settings.batch_sequences * settings.sequence_length
-    last_step = math.ceil(settings.total_tokens / tokens_a_step)
-    decay_start = last_step - math.floor(settings.decay_fraction * last_step)
-    interrupted = _Interruption()
     started = saved = reported = time.monotonic()
     first_step, losses, hits = step, [], []
-    while step < last_step and not interrupted.asked:
-        ids = corpus.batch(step, settings.batch_sequences)
-        positions = np.broadcast_to(np.arange(settings.sequence_length), ids.shape)
-        easy = step * tokens_a_step < settings.easy_tokens
-        if easy:  # each piece keeps its positions, so that all of them are learnt
-            ids, positions = ids.reshape(-1, EASY_LENGTH), positions.reshape(-1, EASY_LENGTH)
-        rng = np.random.default_rng((settings.seed, 1, step))
-        inputs, chosen = mask_words(ids, is_continuation & (not easy), settings.mask_rate, rng)
-        labels = torch.from_numpy(ids[chosen]).to(device)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(settings, step * tokens_a_step)
-        with torch.autocast(device, dtype=torch.bfloat16, enabled=settings.precision == "bf16"):
-            logits = model(*(torch.tensor(array, device=device) for array in (inputs, positions, chosen)))
-        loss = functional.cross_entropy(logits.float(), labels)
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        step += 1
-        losses.append(loss.detach())
-        hits.append((logits.detach().argmax(-1) == labels).float().mean())
-        now = time.monotonic()
-        if now - reported > 30 or step == last_step:
-            rate = (step - first_step) * tokens_a_step / (now - started)
-            left = (last_step - step) * tokens_a_step / rate / 60
-            print(
-                f"{step * tokens_a_step / 1e6:.2f}M of {last_step * tokens_a_step / 1e6:.1f}M tokens · {rate:,.0f} tokens/s · "
-                f"loss {torch.stack(losses).mean():.3f} · masked accuracy {torch.stack(hits).mean():.3f} · "
-                f"{left:.0f} minutes left",
-                flush=True,
-            )
-            reported, losses, hits = now, [], []
-        if step == decay_start:
-            _save(folder, "before-decay", step, model, optimizer)
-        if now - saved > settings.save_minutes * 60:
-            _save(folder, "state", step, model, optimizer)
-            saved = now
-        if minutes is not None and now - started > minutes * 60:
-            break
+    with _Interruption() as interrupted:
+        while step < last_step and not interrupted.asked:
+            ids = corpus.batch(step, settings.batch_sequences)
+            positions = np.broadcast_to(np.arange(settings.sequence_length), ids.shape)
+            easy = step * tokens_a_step < settings.easy_tokens
+            if easy:  # each piece keeps its positions, so that all of them are learnt
+                ids, positions = ids.reshape(-1, EASY_LENGTH), positions.reshape(-1, EASY_LENGTH)
+            rng = np.random.default_rng((settings.seed, 1, step))
+            inputs, chosen = mask_words(ids, is_continuation & (not easy), settings.mask_rate, rng)
+            labels = torch.from_numpy(ids[chosen]).to(device)
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(settings, step * tokens_a_step)
+            with torch.autocast(device, dtype=torch.bfloat16, enabled=settings.precision == "bf16"):
+                logits = model(*(torch.tensor(array, device=device) for array in (inputs, positions, chosen)))
+            loss = functional.cross_entropy(logits.float(), labels)
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            step += 1
+            losses.append(loss.detach())
+            hits.append((logits.detach().argmax(-1) == labels).float().mean())
+            now = time.monotonic()
+            if now - reported > 30 or step == last_step:
+                rate = (step - first_step) * tokens_a_step / (now - started)
+                left = (last_step - step) * tokens_a_step / rate / 60
+                print(
+                    f"{step * tokens_a_step / 1e6:.2f}M of {last_step * tokens_a_step / 1e6:.1f}M tokens · {rate:,.0f} tokens/s · "
+                    f"loss {torch.stack(losses).mean():.3f} · masked accuracy {torch.stack(hits).mean():.3f} · "
+                    f"{left:.0f} minutes left",
+                    flush=True,
+                )
+                reported, losses, hits = now, [], []
+            if step == decay_start:
+                _save(folder, "before-decay", step, model, optimizer)
+            if now - saved > settings.save_minutes * 60:
+                _save(folder, "state", step, model, optimizer)
+                saved = now
+            if minutes is not None and now - started > minutes * 60:
+                break
     _save(folder, "state", step, model, optimizer)
     if step == last_step:
         write_encoder(folder / "encoder", model.encoder, tokenizer, config, step * tokens_a_step)
@@ -221,7 +226,11 @@ def pretrain(config: PretrainConfig, minutes: float | None = None) -> Path:
 
 
 def prepare(config: PretrainConfig) -> tuple[Tokenizer, PackedCorpus]:
-    """The tokenizer and the packed corpus; made on the first call, read from `output` afterwards."""
+    """The tokenizer and the packed corpus; made on the first call, read from `output` afterwards.
+
+    Raises:
+        InputError: no file of a source is found.
+    """
     folder = Path(config.output)
     folder.mkdir(parents=True, exist_ok=True)
     text_folder = Path(config.corpus.folder)
@@ -257,16 +266,22 @@ def write_encoder(
         mask_token="[MASK]",
     ).save_pretrained(folder)
     record = {"tokens_seen": tokens_seen, "config": config.model_dump(exclude={"output": True, "corpus": {"folder"}})}
-    (folder / "pretraining.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(folder / "pretraining.json", record)
 
 
 class _Interruption:
-    """Turns SIGINT and SIGTERM into a request to stop after the current step."""
+    """Inside it, SIGINT and SIGTERM only ask for a stop after the current step."""
 
     def __init__(self) -> None:
         self.asked = False
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._ask)
+
+    def __enter__(self) -> "_Interruption":
+        self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def _ask(self, *_: Any) -> None:
         self.asked = True
@@ -323,28 +338,53 @@ def _save(folder: Path, name: str, step: int, model: nn.Module, optimizer: torch
     unfinished.replace(folder / f"{name}.safetensors")
 
 
-def _restore(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    """Load the last saved state into model and optimizer; returns its step, 0 where there is none."""
-    from safetensors import safe_open
+def _restore(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, decay_start: int) -> int:
+    """Load the last saved state into model and optimizer; returns its step, 0 where there is none.
 
-    path = folder / "state.safetensors"
+    A run that has reached the decay of an earlier, smaller `total_tokens` goes on from before that decay.
+    """
+    path, before_decay = folder / "state.safetensors", folder / "before-decay.safetensors"
     if not path.exists():
         return 0
-    with safe_open(path, framework="pt") as state:
-        step = int(state.metadata()["step"])
+    step = _step_of(path)
+    if before_decay.exists() and _step_of(before_decay) < min(step, decay_start):
+        path, step = before_decay, _step_of(before_decay)
     tensors = load_file(path)
     for key, weight in model.named_parameters():
         with torch.no_grad():
             weight.copy_(tensors[f"model.{key}"])
         optimizer.state[weight] = {
-            "step": torch.tensor(float(step)),
-            "exp_avg": tensors[f"exp_avg.{key}"].to(weight.device),
-            "exp_avg_sq": tensors[f"exp_avg_sq.{key}"].to(weight.device),
+            "step": torch.tensor(float(step), device=weight.device),
+            "exp_avg": tensors[f"exp_avg.{key}"].to(weight.device, copy=True),
+            "exp_avg_sq": tensors[f"exp_avg_sq.{key}"].to(weight.device, copy=True),
         }
     return step
 
 
-def extend(config: PretrainConfig) -> None:
-    """Go back to the state before the decay, so that a run with more `total_tokens` goes on from there."""
-    folder = Path(config.output)
-    shutil.copyfile(folder / "before-decay.safetensors", folder / "state.safetensors")
+def _step_of(path: Path) -> int:
+    with safe_open(path, framework="pt") as state:
+        return int(state.metadata()["step"])
+
+
+def _require_same_run(folder: Path, config: PretrainConfig) -> None:
+    """A state goes on only under what it began with; lengthening the run and where it lies may change.
+
+    Raises:
+        InputError: naming what changed.
+    """
+    free: Any = {
+        "output": True,
+        "corpus": {"folder"},
+        "pretraining": {"total_tokens", "decay_fraction", "save_minutes"},
+    }
+    now = config.model_dump(exclude=free)
+    path = folder / "inputs.json"
+    if not path.exists():
+        write_json(path, now)
+        return
+    before = read_json(path)
+    changed = [name for name in now if now[name] != before.get(name)]
+    if changed:
+        raise InputError(
+            f"{', '.join(changed)} changed since the run in {folder} began. Restore it, or choose another output."
+        )

@@ -1,6 +1,7 @@
 """`train(config)`: labelled sentences → a finished checkpoint, around `transformers.Trainer`."""
 
 import logging
+import math
 import os
 import shutil
 import sys
@@ -23,20 +24,37 @@ from transformers import (
     set_seed,
 )
 
-from policy_tagger.inference.checkpoint import MANIFEST, read_json, write_json
+from policy_tagger.inference.checkpoint import MANIFEST
 from policy_tagger.inference.codebook import Codebook
 from policy_tagger.inference.decision import Decision, decide, probabilities
 from policy_tagger.inference.encoding import SentenceEncoding
 from policy_tagger.inference.errors import InputError
+from policy_tagger.inference.files import read_json, write_json
 from policy_tagger.inference.schema import nearest
 from policy_tagger.inference.tagger import run_network
 from policy_tagger.train.calibration import fit_decision
 from policy_tagger.train.config import TaskConfig, TrainConfig
-from policy_tagger.train.data import LabelledData, LabelledSentence, documents_of, read_labelled, split_by_document
+from policy_tagger.train.data import (
+    SPLITS,
+    LabelledData,
+    LabelledSentence,
+    read_labelled,
+    split_by_document,
+    texts_by_document,
+)
 from policy_tagger.train.evaluation import label_vectors
 from policy_tagger.train.export import round_to_half
 from policy_tagger.train.finish import finish
-from policy_tagger.train.loop import COMPLETE, LABELS, BarOnly, Collator, MarkComplete, PrintEvaluations, TaggerTrainer
+from policy_tagger.train.loop import (
+    COMPLETE,
+    LABELS,
+    BarOnly,
+    Collator,
+    MarkComplete,
+    PrintEvaluations,
+    TaggerTrainer,
+    stopped_early,
+)
 from policy_tagger.train.metrics import flatten, task_metrics
 from policy_tagger.train.model import (
     NOT_ANNOTATED,
@@ -45,10 +63,10 @@ from policy_tagger.train.model import (
     TorchBackend,
     label_weights,
     load_encoder,
-    output_sizes,
 )
 
 STEPS = "steps"  # below the output: states to resume from; removed when the checkpoint is finished
+RUN_INPUTS = "inputs.json"  # in STEPS: what the run began with
 
 
 @dataclass(frozen=True)
@@ -77,26 +95,37 @@ def train(config: TrainConfig, resume: bool = False) -> Path:
     output = Path(config.output)
     if (output / MANIFEST).exists() and not (output / STEPS).exists():
         raise InputError(f"output: {output} holds a finished checkpoint. Choose another output, or remove it first.")
-    state = _state_to_resume(config, resume)
+    if (output / STEPS / RUN_INPUTS).exists() and not resume:
+        raise InputError(f"output: {output} holds an unfinished run. Go on with --resume, or choose another output.")
     _quiet_libraries()
     set_seed(config.training.seed)
     material = _prepare(config)
+    inputs = {
+        **config.model_dump(),
+        "codebook": material.codebook.content_hash,
+        "data": [config.data.model_dump(), material.data.hashes],
+    }
+    state = _state_to_resume(output, inputs)
     train_sentences, validation = material.data.select("train"), material.data.select("validation")
     _check_metric(config.training.metric, material.codebook, validation)
     started = time.monotonic()
+    os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(output / "tensorboard"))
     trainer = _build_trainer(config, material, train_sentences, validation)
     if trainer.is_world_process_zero():
-        write_json(output / STEPS / "config.json", config.model_dump())
+        write_json(output / STEPS / RUN_INPUTS, inputs)
         _announce(config, material)
-    trainer.train(resume_from_checkpoint=str(state) if state else None)
+    if state and stopped_early(state, config.training.patience):
+        trainer.load_best_of(state)
+    else:
+        trainer.train(resume_from_checkpoint=str(state) if state else None)
     if not trainer.is_world_process_zero():
         return output
     # Trainer leaves the forward pass wrapped in bf16 autocast; calibration and export want the network itself.
     model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     round_to_half(model)
-    encoded = material.encoding.encode_documents([[s.text for s in d] for d in documents_of(validation)])
+    encoded = material.encoding.encode_documents(texts_by_document(validation))
     backend = TorchBackend(model, str(trainer.args.device))
-    logits = run_network(backend, encoded, material.encoding.pad_id, output_sizes(material.codebook))
+    logits = run_network(backend, encoded, material.encoding.pad_id, material.codebook.output_sizes)
     decision = fit_decision(material.codebook, logits, label_vectors(validation, material.codebook))
     record = {
         "config": config.model_dump(),
@@ -104,7 +133,9 @@ def train(config: TrainConfig, resume: bool = False) -> Path:
         "epochs": trainer.state.epoch,
         "best_metric": trainer.state.best_metric,
     }
-    finish(output, model, material.tokenizer, material.codebook, decision, config, material.data, record)
+    finish(
+        output, model, material.tokenizer, material.encoding, material.codebook, decision, config, material.data, record
+    )
     shutil.rmtree(output / STEPS)
     return output
 
@@ -115,18 +146,14 @@ def last_complete_state(output: Path) -> Path | None:
     return max(states, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 
-def _state_to_resume(config: TrainConfig, resume: bool) -> Path | None:
-    output = Path(config.output)
-    saved_config = output / STEPS / "config.json"
-    if not saved_config.exists():
+def _state_to_resume(output: Path, inputs: dict[str, Any]) -> Path | None:
+    if not (output / STEPS / RUN_INPUTS).exists():
         return None
-    if not resume:
-        raise InputError(f"output: {output} holds an unfinished run. Go on with --resume, or choose another output.")
-    before, now = read_json(saved_config), config.model_dump()
-    changed = [key for key in now if now[key] != before.get(key)]
+    before = read_json(output / STEPS / RUN_INPUTS)
+    changed = [name for name in inputs if inputs[name] != before.get(name)]
     if changed:
         raise InputError(
-            f"--resume: {', '.join(changed)} changed since the run in {output} began. Restore the config, or choose another output."
+            f"--resume: {', '.join(changed)} changed since the run in {output} began. Restore it, or choose another output."
         )
     return last_complete_state(output)
 
@@ -145,17 +172,19 @@ def _prepare(config: TrainConfig) -> _Material:
     )
     encoder, tokenizer = load_encoder(config.encoder_source, config.encoder.dropout)
     longest = getattr(encoder.config, "max_position_embeddings", config.encoding.max_length)
+    if encoder.config.model_type in ("roberta", "xlm-roberta", "camembert"):
+        longest -= encoder.config.pad_token_id + 1  # where their positions begin
     if config.encoding.max_length > longest:
         raise InputError(
             f"encoding.max_length must be at most {longest}, the encoder's longest input. Got {config.encoding.max_length}."
         )
-    model = TaggerModel(encoder, output_sizes(codebook), config.encoder.dropout)
+    model = TaggerModel(encoder, codebook.output_sizes, config.encoder.dropout)
     encoding = SentenceEncoding(tokenizer, config.encoding, getattr(encoder.config, "type_vocab_size", 0))
     return _Material(codebook, data, tokenizer, encoding, model)
 
 
 def _announce(config: TrainConfig, material: _Material) -> None:
-    parts = [f"{len(material.data.select(split)):,} {split}" for split in ("train", "validation", "test")]
+    parts = [f"{len(material.data.select(split)):,} {split}" for split in SPLITS]
     parameters = sum(weight.numel() for weight in material.model.parameters())
     print(f"{parameters / 1e6:.1f}M parameters; sentences: {', '.join(parts)}; output: {config.output}", flush=True)
 
@@ -169,7 +198,8 @@ def _build_trainer(
     settings = config.training
     codebook = material.codebook
     train_set = _dataset(train_sentences, material)
-    steps_an_epoch = -(-len(train_set) // (settings.batch_size * int(os.environ.get("WORLD_SIZE", "1"))))
+    devices = int(os.environ.get("WORLD_SIZE", 0)) or max(1, torch.cuda.device_count())
+    steps_an_epoch = math.ceil(len(train_set) / (settings.batch_size * devices))
     evaluate_every = max(1, steps_an_epoch // settings.evaluations_per_epoch)
     total_steps = steps_an_epoch * settings.epochs
     cuda = torch.cuda.is_available()
@@ -185,10 +215,10 @@ def _build_trainer(
         eval_steps=evaluate_every,
         save_strategy="steps",
         save_steps=evaluate_every,
-        save_total_limit=2,
         load_best_model_at_end=True,
+        restore_callback_states_from_checkpoint=True,
         metric_for_best_model="eval_" + settings.metric,
-        greater_is_better=settings.metric != "loss",
+        greater_is_better=settings.metric != "loss" and not settings.metric.endswith("calibration_error"),
         logging_strategy="steps",
         logging_steps=evaluate_every,
         use_cpu=not cuda,
@@ -220,7 +250,7 @@ def _build_trainer(
 
 
 def _dataset(sentences: list[LabelledSentence], material: _Material) -> Dataset:
-    encoded = material.encoding.encode_documents([[s.text for s in document] for document in documents_of(sentences)])
+    encoded = material.encoding.encode_documents(texts_by_document(sentences))
     columns: dict[str, Any] = {
         "input_ids": [item.input_ids for item in encoded],
         "token_type_ids": [item.token_type_ids for item in encoded],

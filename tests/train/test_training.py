@@ -92,6 +92,8 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path, tiny_config: Pa
     (torn / "model.safetensors").write_bytes(b"torn")
 
     assert main(["train", str(tiny_config), *short, "--set", f"output={killed}"]) == 2  # only with --resume
+    other_inputs = [*short, "--set", "training.seed=7", "--set", f"output={killed}", "--resume"]
+    assert main(["train", str(tiny_config), *other_inputs]) == 2  # only the same run
     assert main(["train", str(tiny_config), *short, "--set", f"output={killed}", "--resume"]) == 0
     expected, resumed = load_file(whole / "model.safetensors"), load_file(killed / "model.safetensors")
     assert expected.keys() == resumed.keys()
