@@ -4,6 +4,7 @@ from contextlib import ExitStack
 from itertools import islice
 from typing import Any, Literal
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -27,11 +28,11 @@ def print_predictions(path: str, codebook: Codebook, rows: int, language: Litera
         require_column(columns, "text", sources[0], "Name a file that predict wrote.")
         for column in codebook.tasks:
             require_column(columns, column, sources[0], "Name the codebook that predict used with --codebook.")
-        table = Table(title=sources[0].name, title_justify="left", show_lines=True)
+        table = Table(title=sources[0].name, title_justify="left", show_lines=True, box=box.HORIZONTALS)
         table.add_column("#", justify="right", style="dim")
         for name, task in codebook.tasks.items():
             table.add_column(getattr(task.name, language) if task.name else name, min_width=10)
-        table.add_column("문장" if language == "ko" else "Sentence", ratio=1)
+        table.add_column("문장" if language == "ko" else "Sentence", ratio=1, overflow="fold")
         for row in islice(read_rows(sources[0]), rows):
             try:
                 table.add_row(*_cells(row, codebook, language))
