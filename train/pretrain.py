@@ -165,7 +165,7 @@ def pretrain(config: PretrainConfig, minutes: float | None = None) -> Path:
     settings = config.pretraining
     tokens_a_step = settings.batch_sequences * settings.sequence_length
     last_step = math.ceil(settings.total_tokens / tokens_a_step)
-    decay_start = last_step - math.floor(settings.decay_fraction * last_step)
+    decay_start = math.floor((1 - settings.decay_fraction) * settings.total_tokens / tokens_a_step)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(settings.seed)
     model = MaskedLanguageModel(_bert_config(config, tokenizer)).to(device).train()

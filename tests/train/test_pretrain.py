@@ -57,6 +57,22 @@ def test_slices_equal_one_piece_and_the_encoder_loads(
     assert record["tokens_seen"] >= 30000
 
 
+def test_longer_run_goes_on_from_before_the_decay_and_equals_one_from_the_start(config: Path, tmp_path: Path) -> None:
+    longer = ["--set", "pretraining.total_tokens=60000"]
+    assert main(["pretrain", str(config)]) == 0
+    assert main(["pretrain", str(config), *longer]) == 0
+    assert main(["pretrain", str(config), *longer, "--set", f"output={tmp_path / 'fresh'}"]) == 0
+    extended, fresh = (load_file(tmp_path / name / "encoder" / "model.safetensors") for name in ("whole", "fresh"))
+    for name in fresh:
+        np.testing.assert_array_equal(extended[name], fresh[name], err_msg=name)
+
+
+def test_another_config_does_not_go_on_with_an_old_state(config: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["pretrain", str(config), "--minutes", "0"]) == 0
+    assert main(["pretrain", str(config), "--set", "pretraining.batch_sequences=16"]) == 2
+    assert "pretraining changed since the run" in capsys.readouterr().err
+
+
 def test_missing_corpus_says_where_it_looked(config: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(["pretrain", str(config), "--set", "corpus.folder=/nowhere"]) == 2
     assert "no file matches /nowhere/text.jsonl" in capsys.readouterr().err

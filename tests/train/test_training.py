@@ -11,11 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
+from transformers import TrainerState
 
 from policy_tagger.inference.checkpoint import Checkpoint
 from policy_tagger.inference.cli import main
 from policy_tagger.inference.tagger import PolicyTagger
 from policy_tagger.train.export import load_network
+from policy_tagger.train.loop import stopped_early
 from policy_tagger.train.model import TorchBackend
 from tests.conftest import TINY_SENTENCES
 
@@ -69,6 +71,15 @@ def test_finished_output_is_not_overwritten(
 ) -> None:
     assert main(["train", str(tiny_config)]) == 2
     assert "holds a finished checkpoint" in capsys.readouterr().err
+
+
+def test_run_that_had_stopped_early_is_known_as_such(tmp_path: Path) -> None:
+    state = TrainerState(
+        stateful_callbacks={"EarlyStoppingCallback": {"attributes": {"early_stopping_patience_counter": 3}}}
+    )
+    state.save_to_json(str(tmp_path / "trainer_state.json"))
+    assert stopped_early(tmp_path, patience=3)
+    assert not stopped_early(tmp_path, patience=4)
 
 
 def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path, tiny_config: Path) -> None:
