@@ -213,13 +213,13 @@ def pretrain(config: PretrainConfig, minutes: float | None = None) -> Path:
                 )
                 reported, losses, hits = now, [], []
             if step == decay_start:
-                _save(folder, "before-decay", step, model, optimizer)
+                _save(folder, "before-decay", step, model, optimizer, decay_start)
             if now - saved > settings.save_minutes * 60:
-                _save(folder, "state", step, model, optimizer)
+                _save(folder, "state", step, model, optimizer, decay_start)
                 saved = now
             if minutes is not None and now - started > minutes * 60:
                 break
-    _save(folder, "state", step, model, optimizer)
+    _save(folder, "state", step, model, optimizer, decay_start)
     if step == last_step:
         write_encoder(folder / "encoder", model.encoder, tokenizer, config, step * tokens_a_step)
     return folder / "encoder"
@@ -326,7 +326,9 @@ def _initialise_from_counts(model: MaskedLanguageModel, config: PretrainConfig, 
     print(f"initial embeddings from {sample.size / 1e6:.1f}M tokens in {time.monotonic() - started:.0f} s", flush=True)
 
 
-def _save(folder: Path, name: str, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+def _save(
+    folder: Path, name: str, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, decay_start: int
+) -> None:
     """Weights, moments and step in one file, put in place atomically."""
     names: dict[torch.Tensor, str] = {weight: key for key, weight in model.named_parameters()}
     tensors = {f"model.{key}": weight.detach().contiguous() for key, weight in model.named_parameters()}
@@ -334,7 +336,7 @@ def _save(folder: Path, name: str, step: int, model: nn.Module, optimizer: torch
         for moment in ("exp_avg", "exp_avg_sq"):
             tensors[f"{moment}.{names[weight]}"] = moments[moment].contiguous()
     unfinished = folder / f"{name}.unfinished"
-    save_file(tensors, unfinished, metadata={"step": str(step)})
+    save_file(tensors, unfinished, metadata={"step": str(step), "decay_start": str(decay_start)})
     unfinished.replace(folder / f"{name}.safetensors")
 
 
@@ -346,9 +348,9 @@ def _restore(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, d
     path, before_decay = folder / "state.safetensors", folder / "before-decay.safetensors"
     if not path.exists():
         return 0
-    step = _step_of(path)
-    if before_decay.exists() and _step_of(before_decay) < min(step, decay_start):
-        path, step = before_decay, _step_of(before_decay)
+    step, its_decay_start = _progress(path)
+    if its_decay_start < min(step, decay_start) and before_decay.exists():
+        path, (step, _) = before_decay, _progress(before_decay)
     tensors = load_file(path)
     for key, weight in model.named_parameters():
         with torch.no_grad():
@@ -361,9 +363,10 @@ def _restore(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, d
     return step
 
 
-def _step_of(path: Path) -> int:
+def _progress(path: Path) -> tuple[int, int]:
+    """The step a state was saved at, and the step at which its run was to begin the decay."""
     with safe_open(path, framework="pt") as state:
-        return int(state.metadata()["step"])
+        return int(state.metadata()["step"]), int(state.metadata()["decay_start"])
 
 
 def _require_same_run(folder: Path, config: PretrainConfig) -> None:
