@@ -17,6 +17,7 @@ from policy_tagger.inference.schema import Schema, load_yaml, nearest
 LABEL_SEPARATOR = "|"  # between labels in one cell of a CSV or TSV file
 NO_LABEL = "-"  # in such a cell: annotated, and none of the labels; an empty cell is not annotated
 RESERVED_COLUMNS = ("document_id", "sentence_id", "text", "split", "truncated", "error")
+MAY = "_may"  # TASK_may: the column of labels that a second reading would give
 CODEBOOK_FOLDER = Path(__file__).parent.parent / "configs" / "codebooks"
 
 
@@ -112,8 +113,19 @@ class Task(Schema):
         if self.kind == "single_label":
             if not isinstance(value, str):
                 raise InputError(f"expected one label id as text, found {_brief(value)}")
-            found = [value]
-        elif isinstance(value, str):
+            return self.parse_list([value])
+        return self.parse_list(value)
+
+    def parse_list(self, value: Any) -> list[str]:
+        """A cell that may hold several labels whatever the task's kind → label ids, NFC.
+
+        Args:
+            value: A list of ids, or a string with ids separated by `|` (`-` for none).
+
+        Raises:
+            InputError: as `parse`.
+        """
+        if isinstance(value, str):
             found = [] if value.strip() == NO_LABEL else value.split(LABEL_SEPARATOR)
         elif isinstance(value, list | tuple) and all(isinstance(part, str) for part in value):
             found = list(value)
@@ -158,7 +170,7 @@ class Codebook(Schema):
     @classmethod
     def _free_names(cls, tasks: dict[str, Task]) -> dict[str, Task]:
         for task in tasks:
-            if task in (*RESERVED_COLUMNS, "loss") or task.endswith("_probabilities"):
+            if task in (*RESERVED_COLUMNS, "loss") or task.endswith(("_probabilities", MAY)):
                 raise ValueError(f"must not name a task like the column `{task}` of data files; rename it")
         return tasks
 

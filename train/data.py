@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Literal
+from typing import Any, Literal
 
-from policy_tagger.inference.codebook import NO_LABEL, Codebook
+from policy_tagger.inference.codebook import MAY, NO_LABEL, Codebook
 from policy_tagger.inference.encoding import normalise
 from policy_tagger.inference.errors import InputError
 from policy_tagger.inference.files import file_hash
@@ -29,6 +29,8 @@ class LabelledSentence:
     text: str
     labels: dict[str, list[str] | None]
     """Task id → label ids; None where the task was not annotated."""
+    may: dict[str, list[str]]
+    """Task id → labels on which a second reading differs: given or not, `evaluate` also counts without minding them."""
     split: str | None
     place: str
     """File and row, for messages."""
@@ -141,7 +143,7 @@ def _require_columns(source: Source, codebook: Codebook, findings: list[Finding]
             f"{source.name} must have a column for a task of the codebook ({', '.join(codebook.tasks)}). "
             f"Found {', '.join(columns)}. Rename the column, or name the codebook that fits with --codebook."
         )
-    known = {*codebook.tasks, "document_id", "sentence_id", "text", "split"}
+    known = {*codebook.tasks, *(task + MAY for task in codebook.tasks), "document_id", "sentence_id", "text", "split"}
     for column in columns:
         guess = nearest(column, known) if column not in known else None
         if guess and guess not in columns:
@@ -164,13 +166,16 @@ def _labelled_sentence(row: Row, codebook: Codebook, findings: list[Finding]) ->
     if split is not None and split not in SPLITS:
         problems.append(f"split: expected one of {', '.join(SPLITS)}, found {split!r}")
     labels: dict[str, list[str] | None] = {}
+    may: dict[str, list[str]] = {}
     for name, task in codebook.tasks.items():
         try:
-            value = fields.get(name)
-            annotated = value is not None and not (isinstance(value, str) and not value.strip())
-            labels[name] = task.parse(value) if annotated else None
+            labels[name] = task.parse(fields[name]) if _filled(fields.get(name)) else None
         except InputError as error:
             problems.append(f"{name}: {error}")
+        try:
+            may[name] = task.parse_list(fields[name + MAY]) if _filled(fields.get(name + MAY)) else []
+        except InputError as error:
+            problems.append(f"{name + MAY}: {error}")
     findings += [Finding("error", f"{place}, field {problem}.") for problem in problems]
     if problems:
         return None
@@ -181,9 +186,14 @@ def _labelled_sentence(row: Row, codebook: Codebook, findings: list[Finding]) ->
         sentence_id="" if sentence_id is None else str(sentence_id),
         text=normalise(str(text)),
         labels=labels,
+        may=may,
         split=split,
         place=place,
     )
+
+
+def _filled(value: Any) -> bool:
+    return value is not None and not (isinstance(value, str) and not value.strip())
 
 
 def _documents_in_two_splits(sentences: Sequence[LabelledSentence]) -> list[Finding]:

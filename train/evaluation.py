@@ -15,7 +15,7 @@ from policy_tagger.inference.files import write_json
 from policy_tagger.inference.schema import nearest
 from policy_tagger.inference.tagger import PolicyTagger
 from policy_tagger.train.data import LabelledSentence
-from policy_tagger.train.metrics import TaggingMetric, bootstrap_intervals, flatten
+from policy_tagger.train.metrics import TaggingMetric, bootstrap_intervals, flatten, lenient_metrics
 from policy_tagger.train.model import NOT_ANNOTATED
 
 
@@ -94,6 +94,9 @@ def evaluate(tagger: PolicyTagger, sentences: Sequence[LabelledSentence]) -> Eva
         metrics = TaggingMetric(config_name=task.kind).compute(
             predictions=predicted, references=true, probabilities=probabilities, label_ids=task.label_ids
         )
+        may = np.stack([task.vector(sentence.may[name]) for sentence in sentences])[annotated].astype(np.int64)
+        if may.any():
+            metrics |= lenient_metrics(task.kind, predicted, true, may)
         ids = [document for document, is_annotated in zip(document_ids, annotated, strict=True) if is_annotated]
         tasks[name] = TaskResult(metrics, bootstrap_intervals(task.kind, predicted, true, ids), probabilities, true)
     if not tasks:

@@ -86,6 +86,22 @@ def task_metrics(
     return {name: float(value) if isinstance(value, np.floating) else value for name, value in result.items()}
 
 
+def lenient_metrics(kind: str, predicted: np.ndarray, true: np.ndarray, may: np.ndarray) -> dict[str, float]:
+    """The main figures where a second reading counts as right too: `lenient_macro_f1`, and `lenient_micro_f1` or
+    `lenient_accuracy`.
+
+    Args:
+        kind: multi_label or single_label.
+        predicted, true: 0 or 1, (n, n_labels).
+        may: 0 or 1, (n, n_labels); multi_label: labels that may be given or not; single_label: further right answers.
+    """
+    second = may.astype(bool) if kind == "multi_label" else (predicted * may).any(axis=1, keepdims=True)
+    accepted = np.where(second, predicted, true)
+    figures = task_metrics(kind, predicted, accepted, predicted.astype(float), [str(i) for i in range(true.shape[1])])
+    main = "micro_f1" if kind == "multi_label" else "accuracy"
+    return {f"lenient_{name}": figures[name] for name in (main, "macro_f1")}
+
+
 def calibration_bins(kind: str, probabilities: np.ndarray, true: np.ndarray) -> list[tuple[float, float, int]]:
     """Mean probability, share correct and count for each of 15 equal bins that is not empty.
 

@@ -370,7 +370,8 @@ def _progress(path: Path) -> tuple[int, int]:
 
 
 def _require_same_run(folder: Path, config: PretrainConfig) -> None:
-    """A state goes on only under what it began with; lengthening the run and where it lies may change.
+    """A state goes on only under what it began with; lengthening the run, where it lies and the
+    arithmetic of the machine at hand may change.
 
     Raises:
         InputError: naming what changed.
@@ -378,7 +379,7 @@ def _require_same_run(folder: Path, config: PretrainConfig) -> None:
     free: Any = {
         "output": True,
         "corpus": {"folder"},
-        "pretraining": {"total_tokens", "decay_fraction", "save_minutes"},
+        "pretraining": {"total_tokens", "decay_fraction", "save_minutes", "precision"},
     }
     now = config.model_dump(exclude=free)
     path = folder / "inputs.json"

@@ -157,3 +157,23 @@ def test_shipped_corpus_has_no_errors(policy_codebook: Codebook) -> None:
     corpus = Path(__file__).parents[2] / "data" / "sentences.jsonl"
     findings = check(read_labelled([str(corpus)], policy_codebook), policy_codebook)
     assert [finding.message for finding in findings] == []
+
+
+def test_second_readings_are_read_and_checked(write: Any, codebook: Codebook) -> None:
+    name = write(
+        [
+            {
+                "text": "하나.",
+                "voice": "firm",
+                "voice_may": ["official", "reporter"],
+                "topic": [],
+                "topic_may": "수출|규제",
+            }
+        ]
+    )
+    assert read_labelled([name], codebook).sentences[0].may == {
+        "topic": ["수출", "규제"],
+        "voice": ["official", "reporter"],
+    }
+    name = write([{"text": "하나.", "voice": "firm", "voice_may": "nobody"}])
+    assert any("row 1, field voice_may: expected a label" in message for message in messages(name, codebook))

@@ -7,7 +7,14 @@ from sklearn.metrics import f1_score
 from policy_tagger.inference.codebook import Task
 from policy_tagger.inference.decision import TaskDecision, decide, probabilities
 from policy_tagger.train.calibration import best_threshold, fit_temperature
-from policy_tagger.train.metrics import TaggingMetric, bootstrap_intervals, calibration_error, flatten, task_metrics
+from policy_tagger.train.metrics import (
+    TaggingMetric,
+    bootstrap_intervals,
+    calibration_error,
+    flatten,
+    lenient_metrics,
+    task_metrics,
+)
 
 MULTI = Task.model_validate({"kind": "multi_label", "labels": [{"id": "a"}, {"id": "b"}, {"id": "c"}]})
 SINGLE = Task.model_validate({"kind": "single_label", "labels": [{"id": "a"}, {"id": "b"}, {"id": "c"}]})
@@ -110,3 +117,13 @@ def test_probabilities_and_decisions() -> None:
     np.testing.assert_allclose(probabilities(logits, SINGLE, 1.0).sum(), 1, atol=1e-6)
     decision = TaskDecision(thresholds={"a": 0.6, "b": 0.5, "c": 0.0})
     np.testing.assert_array_equal(decide(probabilities(logits, MULTI, 1.0), MULTI, decision), [[False, True, True]])
+
+
+def test_lenient_figures_take_either_reading() -> None:
+    true, predicted = np.array([[1, 0, 0], [0, 1, 0]]), np.array([[1, 1, 0], [0, 0, 0]])
+    may = np.array([[0, 1, 0], [0, 1, 0]])  # b may be given or not, in both
+    assert lenient_metrics("multi_label", predicted, true, np.zeros_like(may))["lenient_micro_f1"] == pytest.approx(0.5)
+    assert lenient_metrics("multi_label", predicted, true, may)["lenient_micro_f1"] == 1.0
+    true, predicted = np.eye(3, dtype=int)[[0, 0, 1]], np.eye(3, dtype=int)[[0, 1, 2]]
+    may = np.array([[0, 0, 1], [0, 1, 1], [0, 0, 0]])
+    assert lenient_metrics("single_label", predicted, true, may)["lenient_accuracy"] == pytest.approx(2 / 3)
