@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 export HF_HUB_OFFLINE := 1
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test test-slow lint corpus-report clean
 
 demo: $(VENV)/light
 	@mkdir -p demo-output
@@ -24,6 +24,9 @@ lint: $(VENV)/train
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+corpus-report: $(VENV)/benchmarks
+	$(BIN)/python benchmarks/corpus_report.py
+
 clean:
 	rm -rf $(VENV) demo-output build *.egg-info
 
@@ -34,4 +37,8 @@ $(VENV)/light: pyproject.toml constraints.txt
 
 $(VENV)/train: $(VENV)/light
 	$(PIP) --editable '.[train,test]'
+	@touch $@
+
+$(VENV)/benchmarks: $(VENV)/train
+	$(PIP) --editable '.[train,benchmarks]'
 	@touch $@

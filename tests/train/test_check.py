@@ -153,12 +153,6 @@ def test_half_filled_split_column_is_refused(write: Any, codebook: Codebook) -> 
         split_by_document(data, 0.1, 0.1, seed=0)
 
 
-def test_shipped_corpus_has_no_errors(policy_codebook: Codebook) -> None:
-    corpus = Path(__file__).parents[2] / "data" / "sentences.jsonl"
-    findings = check(read_labelled([str(corpus)], policy_codebook), policy_codebook)
-    assert [finding.message for finding in findings] == []
-
-
 def test_second_readings_are_read_and_checked(write: Any, codebook: Codebook) -> None:
     name = write(
         [
