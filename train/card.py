@@ -27,7 +27,7 @@ for sentence in tagger.predict_document("산업부는 수출 상담창구를 늘
 
 ## Training
 
-Encoder: `{encoder}`. Data: {files}; {sentences} sentences. Temperatures and thresholds are fitted on the validation
+Encoder: `{encoder}`{teacher}. Data: {files}; {sentences} sentences. Temperatures and thresholds are fitted on the validation
 sentences. Weights are stored in half precision; the OpenVINO graph holds the same numbers as `model.safetensors`.
 The full configuration, hashes of the data and versions are in `run.json`.
 
@@ -61,6 +61,7 @@ def model_card(
         context=config.encoding.context_sentences,
         max_length=config.encoding.max_length,
         encoder=config.encoder.model,
+        teacher=f", taught by `{config.distillation.teacher}`" if config.distillation else "",
         files=", ".join(f"`{file}`" for file in data.hashes),
         sentences=", ".join(f"{len(data.select(split)):,} {split}" for split in ("train", "validation", "test")),
         evaluations="\n".join(parts),

@@ -44,6 +44,15 @@ class TaskConfig(Schema):
     """Up-weights rare labels: 0 not at all, 1 fully (pos_weight = negatives/positives, class weight ∝ 1/frequency)."""
 
 
+class DistillationConfig(Schema):
+    """A larger model's probabilities as training targets (Hinton, Vinyals & Dean 2015)."""
+
+    teacher: str
+    """Checkpoint folder or Hub id of a finished tagger with the same codebook; its tokenizer and encoder may be others."""
+    weight: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Share of the teacher in the targets; sentences without labels have the teacher's alone."""
+
+
 class TrainingConfig(Schema):
     epochs: Annotated[int, Field(ge=1)] = 5
     """Passes over the training sentences, at most."""
@@ -82,6 +91,8 @@ class TrainConfig(Schema):
     """How a sentence and its context become one input."""
     tasks: dict[str, TaskConfig] = {}
     """Task of the codebook → its loss; the defaults for tasks not named here."""
+    distillation: DistillationConfig | None = None
+    """A teacher to learn from besides the labels."""
     training: TrainingConfig = TrainingConfig()
 
     @property

@@ -81,7 +81,7 @@ class TaskLoss:
         self._kind, self._label_weights, self._weight = kind, label_weights, weight
 
     def __call__(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Logits and label vectors, both (n, n_labels) → scalar; 0 where no sentence is annotated."""
+        """Logits and label vectors (or probabilities of a teacher), both (n, n_labels) → scalar; 0 where no sentence is annotated."""
         annotated = labels[:, 0] != NOT_ANNOTATED
         logits, labels = logits.float()[annotated], labels[annotated]
         if not len(labels):
@@ -90,7 +90,7 @@ class TaskLoss:
         if self._kind == "multi_label":
             loss = functional.binary_cross_entropy_with_logits(logits, labels, pos_weight=weights)
         else:
-            loss = functional.cross_entropy(logits, labels.argmax(dim=1), weight=weights)
+            loss = functional.cross_entropy(logits, labels, weight=weights)
         return self._weight * loss
 
 

@@ -42,6 +42,7 @@ from policy_tagger.train.data import (
     split_by_document,
     texts_by_document,
 )
+from policy_tagger.train.distillation import soft_labels
 from policy_tagger.train.evaluation import label_vectors
 from policy_tagger.train.export import round_to_half
 from policy_tagger.train.finish import finish
@@ -197,7 +198,10 @@ def _build_trainer(
 ) -> TaggerTrainer:
     settings = config.training
     codebook = material.codebook
-    train_set = _dataset(train_sentences, material)
+    targets = label_vectors(train_sentences, codebook)
+    if config.distillation:
+        targets = soft_labels(config.distillation, train_sentences, codebook)
+    train_set = _dataset(train_sentences, targets, material)
     devices = int(os.environ.get("WORLD_SIZE", 0)) or max(1, torch.cuda.device_count())
     steps_an_epoch = math.ceil(len(train_set) / (settings.batch_size * devices))
     evaluate_every = max(1, steps_an_epoch // settings.evaluations_per_epoch)
@@ -236,7 +240,7 @@ def _build_trainer(
         model=material.model,
         args=arguments,
         train_dataset=train_set,
-        eval_dataset=_dataset(validation, material),
+        eval_dataset=_dataset(validation, label_vectors(validation, codebook), material),
         data_collator=Collator(material.encoding.pad_id),
         compute_metrics=lambda prediction: _metrics_of(prediction, codebook),
         optimizers=(_optimizer(config, material.model), None),
@@ -249,13 +253,13 @@ def _build_trainer(
     return trainer
 
 
-def _dataset(sentences: list[LabelledSentence], material: _Material) -> Dataset:
+def _dataset(sentences: list[LabelledSentence], targets: dict[str, np.ndarray], material: _Material) -> Dataset:
     encoded = material.encoding.encode_documents(texts_by_document(sentences))
     columns: dict[str, Any] = {
         "input_ids": [item.input_ids for item in encoded],
         "token_type_ids": [item.token_type_ids for item in encoded],
     }
-    for name, vectors in label_vectors(sentences, material.codebook).items():
+    for name, vectors in targets.items():
         columns[LABELS + name] = vectors.tolist()
     return Dataset.from_dict(columns)
 

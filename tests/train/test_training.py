@@ -110,3 +110,28 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path, tiny_config: Pa
     assert expected.keys() == resumed.keys()
     for name in expected:
         np.testing.assert_array_equal(resumed[name], expected[name], err_msg=name)
+
+
+def test_student_learns_from_the_teacher_what_it_has_no_labels_for(
+    tiny_checkpoint: Path, tiny_config: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    unlabelled = tmp_path / "unlabelled.jsonl"
+    rows = [json.loads(line) for line in tiny_data.read_text(encoding="utf-8").splitlines()]
+    for row in rows:
+        if row["split"] == "train":
+            row |= {"topic": None, "voice": None}
+    unlabelled.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    options = [f"output={tmp_path / 'student'}", f"data.files=[{unlabelled}]", "training.seed=7"]
+    teacher = f"distillation={{teacher: {tiny_checkpoint}}}"
+    assert main(["train", str(tiny_config), *(part for o in [*options, teacher] for part in ("--set", o))]) == 0
+    run = json.loads((tmp_path / "student" / "run.json").read_text(encoding="utf-8"))
+    assert run["metrics"]["test"]["tasks"]["voice"]["accuracy"] == 1.0
+    assert run["metrics"]["test"]["tasks"]["topic"]["micro_f1"] == 1.0
+
+
+def test_teacher_of_another_codebook_is_refused(
+    tiny_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    options = [f"output={tmp_path / 'student'}", "distillation={teacher: default}"]
+    assert main(["train", str(tiny_config), *(part for o in options for part in ("--set", o))]) == 2
+    assert "distillation.teacher: default must have the tasks and labels of codebook tiny" in capsys.readouterr().err
