@@ -122,7 +122,9 @@ def main() -> int:
     agreement(report, data.sentences, codebook)
     give_aways(report, data.sentences)
     leaks(report, [finding.message for finding in check(data, codebook)])
-    print(f"\n{len(report.failures)} checks missed" + "".join(f"\n- {failure}" for failure in report.failures))
+    print("\nEvery check passed." if not report.failures else "\nChecks missed:")
+    for failure in report.failures:
+        print(f"- {failure}")
     return 1 if report.failures else 0
 
 
@@ -156,7 +158,7 @@ def labels(report: Report, sentences: list[LabelledSentence], codebook: Codebook
 
 def profile(report: Report, sentences: list[LabelledSentence]) -> None:
     report.heading("Profile against measurements on real reporting")
-    report.table("what", "real reporting", "corpus", "")
+    report.table("what", "real reporting", "corpus", "accepted range")
     lengths = [len(s.text) for s in sentences]
     for name, target, q, least, most in (
         ("length, 5th percentile", "about 35", 5, 28, 42),
@@ -164,10 +166,12 @@ def profile(report: Report, sentences: list[LabelledSentence]) -> None:
         ("length, 90th percentile", "125", 90, 112, 138),
     ):
         value = float(np.percentile(lengths, q))
-        report.row(name, f"{target} characters", f"{value:.0f}", report.require(name, value, least, most))
+        verdict = report.require(name, value, least, most)
+        report.row(name, f"{target} characters", f"{value:.0f}", f"{least} to {most}: {verdict}")
 
     def share(name: str, target: str, value: float, least: float, most: float) -> None:
-        report.row(name, target, f"{value:.0%}", report.require(name, value, least, most))
+        verdict = report.require(name, value, least, most)
+        report.row(name, target, f"{value:.0%}", f"{least:.1%} to {most:.0%}: {verdict}")
 
     quoted = [s for s in sentences if QUOTE.search(s.text)]
     spoken = [s for s in sentences if given(s, "role") != [NARRATION]]
