@@ -53,6 +53,21 @@ class TaggerModel(nn.Module):
         features = self.dropout(torch.cat([hidden[:, 0], mean], dim=1))
         return {task: head(features) for task, head in zip(self._tasks, self.heads, strict=True)}
 
+    def start_from_frequencies(self, labels: Mapping[str, np.ndarray], kinds: Mapping[str, str]) -> None:
+        """Set the heads' biases so that an untrained network gives each label its frequency (Lin et al. 2017, section 4.1);
+        otherwise the first epoch goes into learning that most labels are rare.
+
+        Args:
+            labels: Task id → float32 (n, n_labels) label vectors of the training sentences; rows of -1 are not annotated.
+            kinds: Task id → multi_label or single_label.
+        """
+        for task, head in zip(self._tasks, self.heads, strict=True):
+            annotated = labels[task][labels[task][:, 0] != NOT_ANNOTATED]
+            frequency = (annotated.sum(axis=0) + 1) / (len(annotated) + 2)
+            odds = frequency / (1 - frequency) if kinds[task] == "multi_label" else frequency
+            with torch.no_grad():
+                head.get_parameter("bias").copy_(torch.from_numpy(np.log(odds)))
+
 
 class TorchBackend:
     """The network in PyTorch: the reference that exported graphs are compared with, and the one for GPUs."""

@@ -201,6 +201,9 @@ def _build_trainer(
     targets = label_vectors(train_sentences, codebook)
     if config.distillation:
         targets = soft_labels(config.distillation, train_sentences, codebook)
+    material.model.start_from_frequencies(
+        label_vectors(train_sentences, codebook), {name: task.kind for name, task in codebook.tasks.items()}
+    )
     train_set = _dataset(train_sentences, targets, material)
     devices = int(os.environ.get("WORLD_SIZE", 0)) or max(1, torch.cuda.device_count())
     steps_an_epoch = math.ceil(len(train_set) / (settings.batch_size * devices))

@@ -69,6 +69,16 @@ def test_bert_roberta_and_electra_export_to_the_same_numbers(config: BertConfig,
             np.testing.assert_allclose(exported[task], expected[task], atol=1e-4)
 
 
+def test_untrained_network_gives_labels_their_frequencies() -> None:
+    model = TaggerModel(AutoModel.from_config(BertConfig(**SHAPE)), {"topic": 2, "voice": 3})
+    topics = np.array([[1, 0]] * 30 + [[0, 0]] * 68 + [[-1, -1]] * 50, dtype=np.float32)  # 50 are not annotated
+    voices = np.eye(3, dtype=np.float32)[[0] * 99 + [1] * 49]
+    model.start_from_frequencies({"topic": topics, "voice": voices}, {"topic": "multi_label", "voice": "single_label"})
+    topic, voice = (head.get_parameter("bias").detach() for head in model.heads)
+    assert topic.sigmoid().tolist() == pytest.approx([31 / 100, 1 / 100])
+    assert voice.softmax(0).tolist() == pytest.approx([100 / 151, 50 / 151, 1 / 151])
+
+
 def test_order_groups_lengths_covers_all_and_depends_on_seed_and_epoch_alone() -> None:
     lengths = np.random.default_rng(0).integers(5, 120, 1003)
     order = LengthGroupedOrder(lengths, batch_size=16, seed=1)
