@@ -198,12 +198,9 @@ def _build_trainer(
 ) -> TaggerTrainer:
     settings = config.training
     codebook = material.codebook
-    targets = label_vectors(train_sentences, codebook)
-    if config.distillation:
-        targets = soft_labels(config.distillation, train_sentences, codebook)
-    material.model.start_from_frequencies(
-        label_vectors(train_sentences, codebook), {name: task.kind for name, task in codebook.tasks.items()}
-    )
+    labels = label_vectors(train_sentences, codebook)
+    material.model.start_from_frequencies(labels, {name: task.kind for name, task in codebook.tasks.items()})
+    targets = soft_labels(config.distillation, train_sentences, codebook) if config.distillation else labels
     train_set = _dataset(train_sentences, targets, material)
     devices = int(os.environ.get("WORLD_SIZE", 0)) or max(1, torch.cuda.device_count())
     steps_an_epoch = math.ceil(len(train_set) / (settings.batch_size * devices))
