@@ -104,10 +104,8 @@ def test_korean_encodings_are_read(predict: Any, encoding: str, ending: str) -> 
 
 
 def test_rows_as_sentences_keep_ids_and_give_context(predict: Any) -> None:
-    texts = [
-        "정부는 수출 기업을 돕겠다고 밝혔다.",
-        "회의장 고용 정부 판로 대표.",
-    ]  # the second is unlike any that was learnt
+    # The second is unlike any that was learnt, so that context can move its probabilities.
+    texts = ["정부는 수출 기업을 돕겠다고 밝혔다.", "회의장 고용 정부 판로 대표."]
     write_jsonl("in.jsonl", [{"document_id": "a", "sentence_id": f"s{i}", "text": t} for i, t in enumerate(texts)])
     write_jsonl("apart.jsonl", [{"text": t} for t in texts])
     assert predict("in.jsonl", "--unit", "sentence", "-o", "out.jsonl") == 0
