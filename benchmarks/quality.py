@@ -1,92 +1,111 @@
-"""The embedded encoder on KLUE-TC (YNAT) v1.1, through `policy-tagger train`: what its pretraining is worth.
+"""The shipped config on the shipped corpus, through `policy-tagger train`: seeds, ablations and the learning curve, as Markdown.
 
-Run: python benchmarks/quality.py FOLDER, with ynat_train.jsonl.xz and ynat_validation.jsonl.xz in FOLDER (JSON lines with `text` and
-`label`; CC BY-SA 4.0, KLUE; not part of this project). The published validation set is the test: epoch and temperature are chosen on
-5% of the training titles.
+Run from the repository's root: python benchmarks/quality.py seeds|ablations|curve [--set section.field=value]. `seeds` opens the test
+split and says how far three runs differ; the other two stay on validation. Each run takes as long as `policy-tagger train small`.
+`ablations` also takes other encoders, such as one pretrained without up-weighted policy text: --encoder NAME=FOLDER.
 """
 
+import argparse
 import json
-import lzma
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import yaml
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.metrics import f1_score
-from sklearn.svm import LinearSVC
 from transformers import AutoConfig, AutoTokenizer
 
 from policy_tagger.inference.checkpoint import MODELS_FOLDER
 from policy_tagger.train.config import load_train_config
+from policy_tagger.train.data import SPLITS
 from policy_tagger.train.model import build_encoder
 from policy_tagger.train.trainer import train
 
-SETTINGS = [
-    "tasks={}",
-    "encoding={max_length: 48, context_sentences: 0}",
-    "training.epochs=3",
-    "training.batch_size=64",
-    "training.metric=topic.macro_f1",
-]
+CORPUS = Path("data/corpus")
+FIGURES = [("themes", "micro_f1"), ("themes", "macro_f1"), ("role", "accuracy"), ("role", "macro_f1")]
+HEADER = "| themes micro-F1 | themes macro-F1 | role accuracy | role macro-F1 |"
+VALIDATION_ONLY = "data.measure_test=false"
+SHARES = (0.1, 0.25, 0.5, 1.0)
+SEEDS = (0, 1, 2)
 
 
-def main(folder: Path) -> None:
-    titles = {split: _read(folder / f"ynat_{split}.jsonl.xz") for split in ("train", "validation")}
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("table", choices=("seeds", "ablations", "curve"))
+    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="override the shipped config")
+    parser.add_argument(
+        "--encoder", action="append", default=[], metavar="NAME=FOLDER", help="another row of ablations"
+    )
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         work = Path(scratch)
-        _write_data(titles, work)
-        _write_unpretrained(work / "unpretrained")
-        rows = [("TF-IDF of character 1- to 4-grams + linear SVM", _tfidf(titles))]
-        for name, model in (("same shape, not pretrained", work / "unpretrained"), ("embedded encoder", "embedded")):
-            rows.append((name, _train(f"encoder.model={model}", work, work / f"checkpoint-{len(rows)}")))
-    print(f"\n| YNAT validation, {len(titles['validation']):,} titles | macro-F1 |\n|---|---|")
-    for name, figure in rows:
-        print(f"| {name} | {figure:.3f} |")
+        if arguments.table == "seeds":
+            seeds(work, arguments.set)
+        elif arguments.table == "ablations":
+            ablations(work, arguments.set, [text.split("=", 1) for text in arguments.encoder])
+        else:
+            curve(work, arguments.set)
 
 
-def _read(path: Path) -> list[dict[str, str]]:
-    with lzma.open(path, "rt", encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
+def seeds(work: Path, overrides: list[str]) -> None:
+    runs = {seed: run(work / f"seed-{seed}", [f"training.seed={seed}", *overrides]) for seed in SEEDS}
+    for split in SPLITS[1:]:
+        print(f"\n| {split} {HEADER}\n|---|---|---|---|---|")
+        for seed, metrics in runs.items():
+            print(f"| seed {seed} | {cells(metrics[split], with_intervals=True)} |")
+        values = np.array([[runs[seed][split][task][metric] for task, metric in FIGURES] for seed in SEEDS])
+        spread = [f"{mean:.3f} ± {std:.3f}" for mean, std in zip(values.mean(0), values.std(0, ddof=1), strict=True)]
+        print(f"| mean ± standard deviation | {' | '.join(spread)} |")
 
 
-def _write_data(titles: dict[str, list[dict[str, str]]], work: Path) -> None:
-    labels = sorted({row["label"] for row in titles["train"]})
-    topic = {"kind": "single_label", "labels": [{"id": label} for label in labels]}
-    codebook = {"name": "ynat", "version": "1.1", "tasks": {"topic": topic}}
-    (work / "ynat.yaml").write_text(yaml.safe_dump(codebook, allow_unicode=True), encoding="utf-8")
-    held_out = np.random.default_rng(0).random(len(titles["train"])) < 0.05
-    rows = [
-        {"text": row["text"], "topic": row["label"], "split": "validation" if out else "train"}
-        for row, out in zip(titles["train"], held_out, strict=True)
+def ablations(work: Path, overrides: list[str], encoders: list[list[str]]) -> None:
+    unpretrained = work / "unpretrained"
+    build_encoder(AutoConfig.from_pretrained(MODELS_FOLDER / "encoder")).save_pretrained(unpretrained)
+    AutoTokenizer.from_pretrained(MODELS_FOLDER / "encoder").save_pretrained(unpretrained)
+    twice = [str(CORPUS / f"{split}.jsonl") for split in SPLITS]
+    variants = [
+        ("as shipped", []),
+        ("without context", ["encoding.context_sentences=0"]),
+        ("without pretraining", [f"encoder.model={unpretrained}"]),
+        ("without the sentences annotated once", [f"data.files={json.dumps(twice)}"]),
+        *((name, [f"encoder.model={folder}"]) for name, folder in encoders),
     ]
-    rows += [{"text": row["text"], "topic": row["label"], "split": "test"} for row in titles["validation"]]
-    (work / "ynat.jsonl").write_text(
-        "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8"
-    )
+    print(f"| validation {HEADER}\n|---|---|---|---|---|")
+    for number, (name, changes) in enumerate(variants):
+        metrics = run(work / f"variant-{number}", [VALIDATION_ONLY, *changes, *overrides])
+        print(f"| {name} | {cells(metrics['validation'])} |", flush=True)
 
 
-def _write_unpretrained(folder: Path) -> None:
-    source = MODELS_FOLDER / "encoder"
-    build_encoder(AutoConfig.from_pretrained(source)).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(source).save_pretrained(folder)
+def curve(work: Path, overrides: list[str]) -> None:
+    rows = [json.loads(line) for path in sorted(CORPUS.glob("*.jsonl")) for line in path.open(encoding="utf-8")]
+    documents = sorted({row["document_id"] for row in rows if row["split"] == "train"})
+    order = np.random.default_rng(0).permutation(documents)
+    print(f"| share of the training documents | sentences {HEADER}\n|---|---|---|---|---|---|")
+    for share in SHARES:
+        chosen = set(order[: round(share * len(order))])
+        kept = [row for row in rows if row["split"] != "train" or row["document_id"] in chosen]
+        path = work / f"share-{share}.jsonl"
+        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept), encoding="utf-8")
+        metrics = run(work / f"run-{share}", [VALIDATION_ONLY, f"data.files=[{path}]", *overrides])
+        sentences = sum(row["split"] == "train" for row in kept)
+        print(f"| {share:.0%} | {sentences:,} | {cells(metrics['validation'])} |", flush=True)
 
 
-def _tfidf(titles: dict[str, list[dict[str, str]]]) -> float:
-    vectorizer = TfidfVectorizer(analyzer="char", ngram_range=(1, 4), min_df=2, sublinear_tf=True)
-    features = vectorizer.fit_transform([row["text"] for row in titles["train"]])
-    model = LinearSVC(C=0.5).fit(features, [row["label"] for row in titles["train"]])
-    found = model.predict(vectorizer.transform([row["text"] for row in titles["validation"]]))
-    return float(f1_score([row["label"] for row in titles["validation"]], found, average="macro"))
+def run(output: Path, overrides: list[str]) -> dict[str, dict[str, Any]]:
+    """Train once; split → task → metrics."""
+    print(f"{output.name}: {' '.join(overrides)}", file=sys.stderr, flush=True)
+    train(load_train_config("small", [f"output={output}", *overrides]))
+    record = json.loads((output / "run.json").read_text(encoding="utf-8"))
+    return {split: metrics["tasks"] for split, metrics in record["metrics"].items()}
 
 
-def _train(encoder: str, work: Path, output: Path) -> float:
-    files = [f"output={output}", f"codebook={work / 'ynat.yaml'}", f"data.files=[{work / 'ynat.jsonl'}]"]
-    train(load_train_config("small", [*files, encoder, *SETTINGS]))
-    run = json.loads((output / "run.json").read_text(encoding="utf-8"))
-    return float(run["metrics"]["test"]["tasks"]["topic"]["macro_f1"])
+def cells(tasks: dict[str, Any], with_intervals: bool = False) -> str:
+    found = []
+    for task, metric in FIGURES:
+        low, high = tasks[task]["intervals_95"][metric]
+        found.append(f"{tasks[task][metric]:.3f}" + (f" ({low:.3f}–{high:.3f})" if with_intervals else ""))
+    return " | ".join(found)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main()
