@@ -121,7 +121,10 @@ def main() -> int:
     profile(report, data.sentences)
     agreement(report, data.sentences, codebook)
     give_aways(report, data.sentences)
-    leaks(report, [finding.message for finding in check(data, codebook)])
+    single = read_labelled([str(DATA / "corpus" / "train_single.jsonl")], codebook)
+    annotated_once(report, single.sentences, data.sentences, codebook)
+    everything = read_labelled([str(DATA / "corpus")], codebook)
+    leaks(report, [finding.message for finding in check(everything, codebook)])
     print("\nEvery check passed." if not report.failures else "\nChecks missed:")
     for failure in report.failures:
         print(f"- {failure}")
@@ -297,6 +300,23 @@ def give_aways(report: Report, sentences: list[LabelledSentence]) -> None:
             decides |= themes[a] & themes[b]
         total = int(decides.sum())
         report.row(f"`{a}` / `{b}`", total, report.require(f"pair {a} / {b}", total, least=60))
+
+
+def annotated_once(
+    report: Report, single: list[LabelledSentence], twice: list[LabelledSentence], codebook: Codebook
+) -> None:
+    report.heading("The training sentences that were annotated once")
+    report.table("what", "annotated once", "annotated twice")
+    report.row("documents", len(documents(single)), len(documents(twice)))
+    report.row("sentences", len(single), len(twice))
+    lengths = [[len(s.text) for s in sentences] for sentences in (single, twice)]
+    report.row("length, median", *(f"{np.median(values):.0f}" for values in lengths))
+    for task in ("role", "themes"):
+        for label in codebook.tasks[task].label_ids:
+            counts = [[label in given(s, task) for s in sentences] for sentences in (single, twice)]
+            report.row(f"`{label}`", *(f"{np.mean(values):.1%}" for values in counts))
+    outside = [s.document_id for s in single if s.split != "train"]
+    report.require("documents annotated once and outside the training split", len(set(outside)), most=0)
 
 
 def leaks(report: Report, findings: list[str]) -> None:

@@ -1,8 +1,9 @@
-"""The network: any Hugging Face encoder with one linear head per task."""
+"""The network: any Hugging Face encoder with one head per task."""
 
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,29 +16,61 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig,
 from policy_tagger.inference.backends import Logits
 from policy_tagger.inference.errors import InputError
 
+OUTSIDE = -1e4  # added to the attention of tokens outside the sentence; their share is then 0 in every precision
 NOT_ANNOTATED = -1.0  # in a row of label vectors: the task was not annotated; masked out of the loss
+
+
+class Head(nn.Module):
+    """Logits of one task: a linear layer on the sentence as a whole, plus what each label finds in the tokens.
+
+    Every label has attention of its own over the tokens (CAML, Mullenbach et al. 2018), which see the encoder's output beside their
+    word embeddings: one telling word is enough, and is found after fewer labelled sentences than a mean over all words asks for.
+
+    Args:
+        hidden_size: Width of the encoder's output.
+        embedding_size: Width of its word embeddings.
+        labels: Number of labels.
+        dropout: Of the features.
+    """
+
+    def __init__(self, hidden_size: int, embedding_size: int, labels: int, dropout: float):
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.whole = nn.Linear(2 * hidden_size, labels)
+        self.attention = nn.Linear(hidden_size + embedding_size, labels, bias=False)
+        self.found = nn.Linear(hidden_size + embedding_size, labels, bias=False)
+        for weight in self.parameters():
+            nn.init.normal_(weight, std=0.02) if weight.ndim > 1 else nn.init.zeros_(weight)
+
+    def forward(self, whole: torch.Tensor, tokens: torch.Tensor, in_sentence: torch.Tensor) -> torch.Tensor:
+        """whole (n, 2 × hidden_size), tokens (n, length, hidden_size + embedding_size), in_sentence 0 or 1 (n, length, 1) → logits
+        (n, labels)."""
+        tokens = self.dropout(tokens)
+        shares = (self.attention(tokens) + (1 - in_sentence) * OUTSIDE).softmax(dim=1)
+        logits: torch.Tensor = self.whole(self.dropout(whole)) + (shares * self.found(tokens)).sum(dim=1)
+        return logits
 
 
 class TaggerModel(nn.Module):
     """One pass of the encoder for all tasks.
 
-    The heads see the first token ([CLS]) beside the mean over the first segment, the sentence itself; over all tokens where the
-    encoder knows one segment only. Pretraining by masked words alone leaves [CLS] untaught, and the mean makes up for it.
+    The heads see the first token ([CLS]) beside the mean over the first segment, the sentence itself, and its tokens; all tokens where the
+    encoder knows one segment only. Pretraining by masked words alone leaves [CLS] untaught, and the rest makes up for it.
 
     Args:
         encoder: Any model whose output has `last_hidden_state`.
         output_sizes: Task id → number of labels.
-        dropout: Before the heads.
+        dropout: In the heads.
     """
 
     def __init__(self, encoder: PreTrainedModel, output_sizes: Mapping[str, int], dropout: float = 0.0):
         super().__init__()
         self.encoder = encoder
-        self.dropout = nn.Dropout(dropout)
-        width = 2 * encoder.config.hidden_size
-        self.heads = nn.ModuleList(nn.Linear(width, size) for size in output_sizes.values())
-        for name, weight in self.heads.named_parameters():
-            nn.init.zeros_(weight) if name.endswith("bias") else nn.init.normal_(weight, std=0.02)
+        word_embeddings: Any = encoder.get_input_embeddings()
+        embedding_size = word_embeddings.weight.shape[1]
+        self.embedding_norm = nn.LayerNorm(embedding_size)
+        hidden_size = encoder.config.hidden_size
+        self.heads = nn.ModuleList(Head(hidden_size, embedding_size, size, dropout) for size in output_sizes.values())
         self._tasks = list(output_sizes)
         self._takes_types = "token_type_ids" in inspect.signature(encoder.forward).parameters
 
@@ -50,8 +83,10 @@ class TaggerModel(nn.Module):
         hidden = output.last_hidden_state
         in_sentence = (attention_mask * (1 - token_type_ids)).unsqueeze(2).to(hidden.dtype)
         mean = (hidden * in_sentence).sum(dim=1) / in_sentence.sum(dim=1)
-        features = self.dropout(torch.cat([hidden[:, 0], mean], dim=1))
-        return {task: head(features) for task, head in zip(self._tasks, self.heads, strict=True)}
+        whole = torch.cat([hidden[:, 0], mean], dim=1)
+        words = self.embedding_norm(self.encoder.get_input_embeddings()(input_ids))
+        tokens = torch.cat([hidden, words.to(hidden.dtype)], dim=2)
+        return {task: head(whole, tokens, in_sentence) for task, head in zip(self._tasks, self.heads, strict=True)}
 
     def start_from_frequencies(self, labels: Mapping[str, np.ndarray], kinds: Mapping[str, str]) -> None:
         """Set the heads' biases so that an untrained network gives each label its frequency (Lin et al. 2017, section 4.1);
@@ -66,7 +101,7 @@ class TaggerModel(nn.Module):
             frequency = (annotated.sum(axis=0) + 1) / (len(annotated) + 2)
             odds = frequency / (1 - frequency) if kinds[task] == "multi_label" else frequency
             with torch.no_grad():
-                head.get_parameter("bias").copy_(torch.from_numpy(np.log(odds)))
+                head.get_parameter("whole.bias").copy_(torch.from_numpy(np.log(odds)))
 
 
 class TorchBackend:

@@ -276,9 +276,10 @@ def _losses(config: TrainConfig, codebook: Codebook, sentences: list[LabelledSen
 
 def _optimizer(config: TrainConfig, model: TaggerModel) -> torch.optim.AdamW:
     settings = config.training
-    groups = []
-    for module, rate in ((model.encoder, settings.learning_rate), (model.heads, settings.head_learning_rate)):
-        parameters = list(module.parameters())
+    encoder = list(model.encoder.parameters())
+    heads = [weight for name, weight in model.named_parameters() if not name.startswith("encoder.")]
+    groups: list[dict[str, Any]] = []
+    for parameters, rate in ((encoder, settings.learning_rate), (heads, settings.head_learning_rate)):
         groups.append(
             {"params": [p for p in parameters if p.ndim > 1], "lr": rate, "weight_decay": settings.weight_decay}
         )

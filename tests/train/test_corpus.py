@@ -26,7 +26,9 @@ def test_gate_fixture_shares_no_sentence_with_it(policy_codebook: Codebook, sent
     assert not {sentence.text for sentence in fixture} & {sentence.text for sentence in sentences}
 
 
-def test_datasets_reads_the_folder_as_it_stands(sentences: list[LabelledSentence], tmp_path: Path) -> None:
+def test_datasets_reads_the_folder_as_it_stands(
+    sentences: list[LabelledSentence], policy_codebook: Codebook, tmp_path: Path
+) -> None:
     corpus = datasets.load_dataset(str(DATA), cache_dir=str(tmp_path))
     assert list(corpus) == ["train", "validation", "test"]
     for split, rows in corpus.items():
@@ -34,6 +36,8 @@ def test_datasets_reads_the_folder_as_it_stands(sentences: list[LabelledSentence
         assert rows["text"] == [sentence.text for sentence in ours]
         assert rows["themes"] == [sentence.labels["themes"] for sentence in ours]
         assert rows["themes_may"] == [sentence.may["themes"] for sentence in ours]
+    files = [str(DATA / "corpus" / f"{split}.jsonl") for split in corpus]
+    annotated_twice = read_labelled(files, policy_codebook).sentences
     passes = datasets.load_dataset(str(DATA), "annotations", cache_dir=str(tmp_path))
     for annotation in passes.values():
-        assert sorted(annotation["text"]) == sorted(sentence.text for sentence in sentences)
+        assert sorted(annotation["text"]) == sorted(sentence.text for sentence in annotated_twice)

@@ -74,7 +74,7 @@ def test_untrained_network_gives_labels_their_frequencies() -> None:
     topics = np.array([[1, 0]] * 30 + [[0, 0]] * 68 + [[-1, -1]] * 50, dtype=np.float32)  # 50 are not annotated
     voices = np.eye(3, dtype=np.float32)[[0] * 99 + [1] * 49]
     model.start_from_frequencies({"topic": topics, "voice": voices}, {"topic": "multi_label", "voice": "single_label"})
-    topic, voice = (head.get_parameter("bias").detach() for head in model.heads)
+    topic, voice = (head.get_parameter("whole.bias").detach() for head in model.heads)
     assert topic.sigmoid().tolist() == pytest.approx([31 / 100, 1 / 100])
     assert voice.softmax(0).tolist() == pytest.approx([100 / 151, 50 / 151, 1 / 151])
 
