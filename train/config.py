@@ -34,7 +34,9 @@ class EncoderConfig(Schema):
     model: str
     """`embedded`, a folder, or a Hub id of any encoder that `transformers.AutoModel` reads."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """Dropout before the heads, and inside the encoder."""
+    """Dropout inside the encoder."""
+    head_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Dropout of what the heads see."""
 
 
 class TaskConfig(Schema):

@@ -179,7 +179,7 @@ def _prepare(config: TrainConfig) -> _Material:
         raise InputError(
             f"encoding.max_length must be at most {longest}, the encoder's longest input. Got {config.encoding.max_length}."
         )
-    model = TaggerModel(encoder, codebook.output_sizes, config.encoder.dropout)
+    model = TaggerModel(encoder, codebook.output_sizes, config.encoder.head_dropout)
     encoding = SentenceEncoding(tokenizer, config.encoding, getattr(encoder.config, "type_vocab_size", 0))
     return _Material(codebook, data, tokenizer, encoding, model)
 
