@@ -315,6 +315,20 @@ def annotated_once(
         for label in codebook.tasks[task].label_ids:
             counts = [[label in given(s, task) for s in sentences] for sentences in (single, twice)]
             report.row(f"`{label}`", *(f"{np.mean(values):.1%}" for values in counts))
+    again = read_labelled([str(DATA / "annotations" / "single.jsonl")], codebook).sentences
+    by_key = {(s.document_id, s.sentence_id): s for s in single}
+    one = label_vectors([by_key[s.document_id, s.sentence_id] for s in again], codebook)
+    two = label_vectors(again, codebook)
+    role_kappa = cohen_kappa_score(one["role"].argmax(1), two["role"].argmax(1))
+    themes_kappa = float(
+        np.mean([cohen_kappa_score(x, y) for x, y in zip(one["themes"].T, two["themes"].T, strict=True)])
+    )
+    print(
+        f"\nOn {len(again)} of these sentences, annotated again without sight of the labels: Cohen's kappa of the role {role_kappa:.3f}, "
+        f"mean over the themes {themes_kappa:.3f}."
+    )
+    report.require("role kappa, annotated once", role_kappa, 0.85)
+    report.require("mean theme kappa, annotated once", themes_kappa, 0.75)
     outside = [s.document_id for s in single if s.split != "train"]
     report.require("documents annotated once and outside the training split", len(set(outside)), most=0)
 
