@@ -1,16 +1,26 @@
 """Token ids → logits."""
 
+import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from policy_tagger.inference.checkpoint import GRAPH, INT8_GRAPH, Checkpoint
+from policy_tagger.inference.errors import InputError
+
 Logits = dict[str, np.ndarray]
+Precision = Literal["auto", "fp32", "bf16", "int8"]
 
 
 class Backend(Protocol):
-    """What computes the network."""
+    """What computes the network; threads may share one."""
+
+    name: str
+    """Library and precision, as manifests record them."""
+    streams: int
+    """Batches that it computes side by side."""
 
     def logits(self, inputs: Mapping[str, np.ndarray]) -> Logits:
         """input_ids, attention_mask, token_type_ids, int64 (n, length) → task id → float32 (n, n_labels)."""
@@ -18,18 +28,65 @@ class Backend(Protocol):
 
 
 class OpenVINOBackend:
-    """The exported graph on the CPU, in fp32."""
+    """An exported graph on the CPU.
 
-    def __init__(self, graph: Path):
+    Args:
+        graph: The `.xml` file.
+        bf16: Compute in bf16 what is not quantised; only on CPUs that can.
+    """
+
+    def __init__(self, graph: Path, bf16: bool = False):
         import openvino as ov
 
-        # Without the hint OpenVINO computes in bf16 where the CPU can, and the results leave the tolerance of the export.
-        self._model = ov.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        quantised = " int8" if graph.name == INT8_GRAPH else ""
+        self.name = f"openvino {ov.__version__.partition('-')[0]}{quantised} {'bf16' if bf16 else 'fp32'}"
+
+        settings = {
+            # Without it OpenVINO computes in bf16 where the CPU can, and results leave the tolerance of the export.
+            "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
+            "PERFORMANCE_HINT": "THROUGHPUT",
+            "ENABLE_CPU_PINNING": False,  # pinned threads of two processes would share cores while others idle
+        }
+        self._model = ov.Core().compile_model(graph, "CPU", settings)
         self._inputs = [port.any_name for port in self._model.inputs]
         self._outputs = {port.any_name: port for port in self._model.outputs}
+        self._requests = threading.local()
+        self.streams: int = self._model.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
 
     def logits(self, inputs: Mapping[str, np.ndarray]) -> Logits:
         """See `Backend.logits`."""
-        # A request of its own, so that threads can share the backend.
-        result = self._model.create_infer_request().infer({name: inputs[name] for name in self._inputs})
+        result = self._request().infer({name: inputs[name] for name in self._inputs})
         return {name: result[port] for name, port in self._outputs.items()}
+
+    def _request(self) -> Any:
+        """A request of the thread's own."""
+        if not hasattr(self._requests, "own"):
+            self._requests.own = self._model.create_infer_request()
+        return self._requests.own
+
+
+def open_graph(checkpoint: Checkpoint, precision: Precision) -> OpenVINOBackend:
+    """The checkpoint's graph for a precision.
+
+    Args:
+        precision: `auto` is int8 where the checkpoint has a graph for it, else fp32: the same on every machine.
+
+    Raises:
+        InputError: the checkpoint has no int8 graph, or the CPU does not compute in bf16.
+    """
+    if precision == "int8" and not checkpoint.has_int8:
+        raise InputError(
+            f"{checkpoint.folder} has no int8 graph: quantising cost more quality than is allowed, or the checkpoint is older. "
+            "Its run.json says which; use --precision fp32."
+        )
+    if precision == "bf16" and not computes_bf16():
+        raise InputError("--precision bf16 needs a CPU that computes in bf16. This one does not; use fp32.")
+    is_int8 = checkpoint.has_int8 and precision in ("auto", "int8")
+    return OpenVINOBackend(checkpoint.folder / (INT8_GRAPH if is_int8 else GRAPH), bf16=precision == "bf16")
+
+
+def computes_bf16() -> bool:
+    """Whether the CPU has instructions for bf16."""
+    import openvino as ov
+
+    return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")

@@ -1,22 +1,27 @@
-"""Files → tagged rows → a file, in constant memory."""
+"""Files → tagged rows → files, in constant memory."""
 
-import errno
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, Protocol
 
+from policy_tagger.inference.ahead import ahead
 from policy_tagger.inference.documents import Document, Item, Unit, check_sources, read_documents
+from policy_tagger.inference.encoding import EncodedSentence
+from policy_tagger.inference.error_rows import ErrorRows
 from policy_tagger.inference.errors import InputError
-from policy_tagger.inference.files import write_json
-from policy_tagger.inference.tables import FORMATS, STREAM, Source, find_sources
+from policy_tagger.inference.files import file_hash
+from policy_tagger.inference.part_files import PART_ROWS, PartFiles, Summary, explained
+from policy_tagger.inference.sources import FORMATS, STREAM, Source, find_sources
 from policy_tagger.inference.tagger import PolicyTagger, TaggedSentence
-from policy_tagger.inference.writers import RowWriter, open_writer
+from policy_tagger.inference.writers import open_writer
 
-WINDOW_SENTENCES = 2048  # sentences tagged and written together; memory grows with it, speed hardly
+WINDOW_SENTENCES = 4096  # sentences computed together; memory grows with it, speed hardly
+WINDOWS_AHEAD = 2  # windows that wait between reading, network and writing
 OUTPUT_FORMATS = ("jsonl", "csv", "tsv", "parquet")
+FOLDER_FORMAT = "parquet"
 FRONT_COLUMNS = ("document_id", "sentence_id", "text")
 
 
@@ -27,7 +32,7 @@ class PredictOptions:
     inputs: Sequence[str]
     """Files, folders, `-` for standard input."""
     output: str = STREAM
-    """A file, `-` for standard output."""
+    """A file, a folder of part files, `-` for standard output."""
     unit: Unit = "document"
     """A row's text is a document to be split, or one sentence."""
     text_column: str = "text"
@@ -35,17 +40,13 @@ class PredictOptions:
     input_format: str | None = None
     """Format of standard input."""
     output_format: str | None = None
-    """Format of standard output, JSON lines where None; a file's ending decides otherwise."""
-
-
-@dataclass
-class Summary:
-    """What a run did so far."""
-
-    documents: int = 0
-    sentences: int = 0
-    errors: int = 0
-    truncated: int = 0
+    """Format of standard output (JSON lines where None) or of part files (Parquet where None); a file's ending decides otherwise."""
+    resume: bool = False
+    """Go on with a run that broke off."""
+    errors: str | None = None
+    """JSON lines file for copies of the rows with an `error`."""
+    max_errors: int | None = None
+    """Stop after more rows with an `error` than this."""
 
 
 def predict_files(
@@ -53,32 +54,85 @@ def predict_files(
 ) -> Summary:
     """Tag every sentence of the inputs and write one row a sentence, in input order.
 
-    A file appears under its name only when complete; until then its rows are in `NAME.partial`, where they stay if the
-    run breaks off. `NAME.manifest.json` says which model and codebook made it.
+    Reading and splitting, the network, and writing go on side by side. A file appears under its name only when complete; until then
+    its rows are part files in `NAME.parts`, from which a run that broke off goes on. A folder keeps its part files.
 
     Raises:
-        InputError: inputs or output cannot be used; found out before anything is written wherever possible.
+        InputError: inputs or output cannot be used (found out before anything is written wherever possible), too many rows with an
+            error, or an output that belongs to another run.
     """
     with ExitStack() as stack:
         output_format = _output_format(options)
         sources = find_sources(options.inputs, options.input_format, stack)
         _refuse_output_among_inputs(options, sources)
         columns = OutputColumns(tagger, check_sources(sources, options.unit, options.text_column))
-        output = stack.enter_context(_Output(options.output, output_format, columns))
-        summary = Summary()
-        documents = read_documents(sources, options.unit, options.text_column, tagger.split)
-        for window in _windows(documents):
-            tagged = iter(tagger.predict_documents([document.sentences for document in window]))
-            rows = [row for document in window for row in columns.rows(document, tagged)]
-            output.write(rows)
-            summary.documents += len(window)
-            summary.sentences += sum(len(document.sentences) for document in window)
-            summary.errors += sum(row["error"] is not None for row in rows)
-            summary.truncated += sum(bool(row["truncated"]) for row in rows)
-            if on_progress:
-                on_progress(summary)
-        output.complete({"inputs": [source.name for source in sources], "unit": options.unit, **vars(summary)})
+        output = stack.enter_context(_open_output(options, output_format, columns, sources))
+        summary = output.summary
+        if not output.is_complete:
+            errors = stack.enter_context(
+                ErrorRows(options.errors, options.max_errors, summary.errors, output.error_bytes, options.resume)
+            )
+            documents = read_documents(sources, options.unit, options.text_column, tagger.split, summary.documents)
+            windows = ahead(_windows(documents, tagger), WINDOWS_AHEAD)
+            tagged = ahead(((window, _tag(window, tagger)) for window in windows), WINDOWS_AHEAD)
+            for window, sentences in tagged:
+                rows = [row for document in window.documents for row in columns.rows(document, sentences)]
+                output.write(rows)
+                errors.add(rows)
+                summary.documents += len(window.documents)
+                summary.sentences += len(window.encoded)
+                summary.errors = errors.count
+                summary.truncated += sum(bool(row["truncated"]) for row in rows)
+                if window.ends_part:
+                    output.commit(summary, errors.bytes_written)
+                if on_progress:
+                    on_progress(summary)
+        output.complete()
     return summary
+
+
+@dataclass(frozen=True)
+class _Window:
+    """Documents that are computed together."""
+
+    documents: list[Document]
+    encoded: list[EncodedSentence]
+    """Of all sentences to tag, in order."""
+    ends_part: bool
+
+
+def _windows(documents: Iterator[Document], tagger: PolicyTagger) -> Iterator[_Window]:
+    """Documents in groups of about WINDOW_SENTENCES, encoded; what was read before a reader failed still comes through.
+
+    A part's windows start with the part, so that they are the same whether or not the run began before it.
+    """
+    group: list[Document] = []
+    in_window = in_part = 0
+    failure: InputError | None = None
+    while True:
+        try:
+            document = next(documents, None)
+        except InputError as error:
+            document, failure = None, error
+        if document:
+            group.append(document)
+            in_window += len(document.items)
+            in_part += len(document.items)
+        ends_part = in_part >= PART_ROWS or (not document and not failure)
+        if group and (in_window >= WINDOW_SENTENCES or ends_part or not document):
+            encoded = tagger.encoding.encode_documents([d.sentences for d in group], [d.context for d in group])
+            yield _Window(group, encoded, ends_part)
+            group, in_window = [], 0
+            in_part = 0 if ends_part else in_part
+        if failure:
+            raise failure
+        if not document:
+            return
+
+
+def _tag(window: _Window, tagger: PolicyTagger) -> Iterator[TaggedSentence]:
+    sentences = [sentence for document in window.documents for sentence in document.sentences]
+    return iter(tagger.label(sentences, window.encoded, tagger.probabilities(window.encoded)))
 
 
 class OutputColumns:
@@ -108,10 +162,7 @@ class OutputColumns:
             self._kept[name] = column
             self.types[column] = kind
         self.names = list(self.types)
-        self.provenance = {
-            "model": checkpoint.model_id,
-            "codebook": checkpoint.codebook.identity,
-        }
+        self.provenance = {"model": checkpoint.model_id, "codebook": checkpoint.codebook.identity, **tagger.provenance}
 
     def rows(self, document: Document, tagged: Iterator[TaggedSentence]) -> Iterator[dict[str, Any]]:
         """A document's rows; takes one of `tagged` for each of its sentences."""
@@ -134,76 +185,73 @@ class OutputColumns:
         return row
 
 
-class _Output:
-    """The output under its temporary name; put in place when complete."""
+class _Output(Protocol):
+    """Where rows go."""
 
-    def __init__(self, output: str, output_format: str, columns: OutputColumns):
-        self._columns = columns
-        self._to_stream = output == STREAM
-        self._path = Path(output)
-        self._partial = self._path.with_name(self._path.name + ".partial")
-        self._format = output_format
-        self._completed = False
-        self._rows = 0
+    summary: Summary
+    """What earlier runs into this output did."""
+    error_bytes: int
+    """Length of the error file that goes with it."""
+    is_complete: bool
 
-    def __enter__(self) -> "_Output":
-        self._stream = self._open()
-        self._writer: RowWriter = open_writer(self._stream, self._format, self._columns.types)
-        return self
+    def write(self, rows: list[dict[str, Any]]) -> None: ...
+    def commit(self, summary: Summary, error_bytes: int) -> None: ...
+    def complete(self) -> None: ...
+    def __enter__(self) -> "_Output": ...
+    def __exit__(self, *_: object) -> None: ...
 
-    def _open(self) -> IO[bytes]:
-        if self._to_stream:
-            if sys.stdout is None:
-                raise InputError("Standard output must be open. Found it closed; name a file with -o.")
-            return sys.stdout.buffer
-        if self._path.is_dir() or not self._path.parent.is_dir():
-            raise InputError(f"{self._path} must be a file in an existing folder. Create the folder, or name a file.")
-        try:
-            return self._partial.open("xb")
-        except FileExistsError:
-            raise InputError(
-                f"{self._partial} holds the rows of a run that broke off (or is still running). Move or remove it first."
-            ) from None
+
+class _StandardOutput:
+    """Rows to the next program; nothing can be gone on with."""
+
+    def __init__(self, output_format: str, columns: "OutputColumns"):
+        if sys.stdout is None:
+            raise InputError("Standard output must be open. Found it closed; name a file with -o.")
+        self.summary, self.error_bytes, self.is_complete = Summary(), 0, False
+        self._writer = open_writer(sys.stdout.buffer, output_format, columns.types)
 
     def write(self, rows: list[dict[str, Any]]) -> None:
-        with self._explained():
+        with explained("standard output"):
             self._writer.write(rows)
-        self._rows += len(rows)
 
-    def complete(self, record: dict[str, Any]) -> None:
-        """Finish the file, write the manifest with `record`, and put the file in place."""
-        with self._explained():
+    def commit(self, summary: Summary, error_bytes: int) -> None:
+        """Nothing to do: what is written is written."""
+
+    def complete(self) -> None:
+        with explained("standard output"):
             self._writer.close()
-            if not self._to_stream:
-                self._stream.close()
-                manifest = {**self._columns.provenance, "columns": self._columns.names, **record}
-                write_json(self._path.with_name(self._path.name + ".manifest.json"), manifest)
-                self._partial.replace(self._path)
-        self._completed = True
+
+    def __enter__(self) -> "_StandardOutput":
+        return self
 
     def __exit__(self, *_: object) -> None:
-        if self._completed or self._to_stream:
-            return
-        with suppress(OSError, ValueError):  # closing again after a failed write; what is on the disk stays
-            self._writer.close()
-        with suppress(OSError, ValueError):
-            self._stream.close()
-        if self._rows == 0:
-            self._partial.unlink()
-        else:
-            print(f"The {self._rows:,} rows tagged so far are in {self._partial}.", file=sys.stderr)
+        pass
 
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            place = "standard output" if self._to_stream else self._partial
-            full = error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
-            step = "Make room" if full else "Close it in other programs, or name another place with -o"
-            raise InputError(f"{place} could not be written: {error.strerror or error}. {step}.") from None
+
+def _open_output(
+    options: PredictOptions, output_format: str, columns: OutputColumns, sources: Sequence[Source]
+) -> _Output:
+    if options.output == STREAM:
+        if options.resume:
+            raise InputError("--resume needs an output that can be gone on with. Name a file or folder with -o.")
+        return _StandardOutput(output_format, columns)
+    path = Path(options.output)
+    is_file = bool(path.suffix)
+    if is_file and path.is_dir():
+        raise InputError(
+            f"-o {path} must be a file, as its ending says. Found a folder; name a folder without an ending."
+        )
+    run = {
+        **columns.provenance,
+        "unit": options.unit,
+        "text_column": options.text_column,
+        "format": output_format,
+        "errors": options.errors,
+        "columns": columns.names,
+        "inputs": [{"name": source.name, "sha256": file_hash(source.path)} for source in sources],
+    }
+    folder = path.with_name(path.name + ".parts") if is_file else path
+    return PartFiles(folder, run, output_format, columns.types, options.resume, path if is_file else None)
 
 
 def _refuse_output_among_inputs(options: PredictOptions, sources: Sequence[Source]) -> None:
@@ -211,7 +259,10 @@ def _refuse_output_among_inputs(options: PredictOptions, sources: Sequence[Sourc
         return
     output = Path(options.output).resolve()
     folders = [Path(name).resolve() for name in options.inputs if name != STREAM and Path(name).is_dir()]
-    if any(source.path.resolve() == output for source in sources) or any(f in output.parents for f in folders):
+    read = [source.path.resolve() for source in sources]
+    if any(output == path or output in path.parents for path in read) or any(
+        folder == output or folder in output.parents for folder in folders
+    ):
         raise InputError(
             f"-o {options.output} must not be among the inputs: it would be read as one. Name another place."
         )
@@ -220,34 +271,14 @@ def _refuse_output_among_inputs(options: PredictOptions, sources: Sequence[Sourc
 def _output_format(options: PredictOptions) -> str:
     if options.output == STREAM:
         return options.output_format or "jsonl"
+    suffix = Path(options.output).suffix.lower()
+    if not suffix:
+        return options.output_format or FOLDER_FORMAT
     if options.output_format:
         raise InputError(
-            f"--output-format is for standard output ({STREAM}); the ending of {options.output} says what it is."
+            f"--output-format is for standard output ({STREAM}) and folders; the ending of {options.output} says what it is."
         )
-    suffix = Path(options.output).suffix.lower()
     if FORMATS.get(suffix) not in OUTPUT_FORMATS:
         known = ", ".join(ending for ending, name in FORMATS.items() if name in OUTPUT_FORMATS)
-        raise InputError(f"-o must name a file that ends in one of {known}. Got '{options.output}'.")
+        raise InputError(f"-o must name a file that ends in one of {known}, or a folder. Got '{options.output}'.")
     return FORMATS[suffix]
-
-
-def _windows(documents: Iterator[Document]) -> Iterator[list[Document]]:
-    """Documents in groups of about WINDOW_SENTENCES; what was read before a reader failed still comes through."""
-    window: list[Document] = []
-    count = 0
-    failure: InputError | None = None
-    while True:
-        try:
-            document = next(documents, None)
-        except InputError as error:
-            document, failure = None, error
-        if document:
-            window.append(document)
-            count += len(document.items)
-        if window and (count >= WINDOW_SENTENCES or not document):
-            yield window
-            window, count = [], 0
-        if failure:
-            raise failure
-        if not document:
-            return

@@ -24,11 +24,14 @@ RUN = "run.json"
 CARD = "README.md"
 GRAPH = "openvino_model.xml"
 GRAPH_WEIGHTS = "openvino_model.bin"
+INT8_GRAPH = "openvino_int8.xml"  # there only where quantising kept the quality
+INT8_GRAPH_WEIGHTS = "openvino_int8.bin"
 MANIFEST = "manifest.json"
 
 PROTECTED = (CONFIG, WEIGHTS, TOKENIZER, CODEBOOK, DECISION, GRAPH, GRAPH_WEIGHTS)
 IDENTITY = (CONFIG, WEIGHTS, TOKENIZER, CODEBOOK, DECISION)  # a graph follows from these
 SERVING = (CONFIG, TOKENIZER, CODEBOOK, DECISION, GRAPH, GRAPH_WEIGHTS)
+OPTIONAL = (INT8_GRAPH, INT8_GRAPH_WEIGHTS)
 MODELS_FOLDER = Path(__file__).parent.parent / "models"
 DEFAULT_MODEL = "default"
 
@@ -62,6 +65,8 @@ class Checkpoint:
     """How many segment ids the encoder knows."""
     model_id: str
     """Folder name and the first 12 digits of the hash over what decides its predictions."""
+    has_int8: bool
+    """There is a quantised graph."""
 
     @classmethod
     def open(cls, model: str | Path) -> "Checkpoint":
@@ -73,7 +78,7 @@ class Checkpoint:
         folder = resolve(model)
         hashes = validate(read_json(folder / MANIFEST), Manifest, str(folder / MANIFEST)).files
         problems = []
-        for name in SERVING:
+        for name in (*SERVING, *(name for name in OPTIONAL if name in hashes)):
             path = folder / name
             if not path.exists():
                 problems.append(f"{path} is missing. The checkpoint is incomplete: copy the whole folder again.")
@@ -91,6 +96,7 @@ class Checkpoint:
             encoding=validate(config.get(CONFIG_KEY, {}), EncodingSettings, str(folder / CONFIG)),
             token_types=config.get("type_vocab_size", 0),
             model_id=f"{folder.resolve().name}@{identity}",
+            has_int8=INT8_GRAPH in hashes,
         )
 
 
@@ -120,7 +126,8 @@ def resolve(model: str | Path) -> Path:
 
 def write_manifest(folder: Path) -> None:
     """Record the hashes of the protected files; the last step of writing a checkpoint."""
-    hashes = {name: file_hash(folder / name) for name in PROTECTED}
+    present = [*PROTECTED, *(name for name in OPTIONAL if (folder / name).exists())]
+    hashes = {name: file_hash(folder / name) for name in present}
     write_json(folder / MANIFEST, {"format": 1, "files": hashes})
 
 
@@ -133,7 +140,7 @@ def _fetch(hub_id: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=[*SERVING, WEIGHTS, MANIFEST, RUN, CARD]))
+        return Path(snapshot_download(hub_id, allow_patterns=[*SERVING, *OPTIONAL, WEIGHTS, MANIFEST, RUN, CARD]))
     except Exception as error:  # the Hub client raises many kinds, for one user-visible fact
         raise InputError(
             f"{hub_id} is neither a folder here nor a model that the Hub could give ({type(error).__name__}). "

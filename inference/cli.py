@@ -75,13 +75,21 @@ def _positive(text: str) -> int:
     return number
 
 
+def _count(text: str) -> int:
+    return _positive(text) if text != "0" else 0
+
+
 def _add_predict(commands: Any) -> None:
     parser = commands.add_parser("predict", help="tag articles or sentences", description=_predict.__doc__)
     parser.add_argument(
         "inputs", nargs="+", metavar="INPUT", help="text, JSONL, CSV, TSV or Parquet files, folders, or -"
     )
     parser.add_argument(
-        "-o", "--output", default="-", metavar="OUT", help="JSONL, CSV, TSV or Parquet file, or - (default)"
+        "-o",
+        "--output",
+        default="-",
+        metavar="OUT",
+        help="JSONL, CSV, TSV or Parquet file, a folder for part files, or - (default)",
     )
     parser.add_argument(
         "-m", "--model", default="default", help="checkpoint folder or Hub id (default: the embedded model)"
@@ -95,7 +103,18 @@ def _add_predict(commands: Any) -> None:
     parser.add_argument("--text-column", default="text", metavar="NAME", help="column with the text (default: text)")
     parser.add_argument("--input-format", choices=("text", "jsonl", "csv", "tsv", "parquet"), help="of standard input")
     parser.add_argument(
-        "--output-format", choices=("jsonl", "csv", "tsv", "parquet"), help="of standard output (default: jsonl)"
+        "--output-format",
+        choices=("jsonl", "csv", "tsv", "parquet"),
+        help="of standard output (default: jsonl) or part files (default: parquet)",
+    )
+    parser.add_argument("--resume", action="store_true", help="go on with a run that broke off")
+    parser.add_argument("--errors", metavar="FILE", help="JSON lines file for copies of the rows with an `error`")
+    parser.add_argument("--max-errors", type=_count, metavar="N", help="stop after more rows with an `error` than N")
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "fp32", "bf16", "int8"),
+        default="auto",
+        help="of the network (default: int8 where the checkpoint has it, else fp32)",
     )
     parser.set_defaults(command=_predict)
 
@@ -122,8 +141,11 @@ def _predict(options: argparse.Namespace) -> int:
         text_column=options.text_column,
         input_format=options.input_format,
         output_format=options.output_format,
+        resume=options.resume,
+        errors=options.errors,
+        max_errors=options.max_errors,
     )
-    tagger = PolicyTagger.from_pretrained(options.model)
+    tagger = PolicyTagger.from_pretrained(options.model, options.precision)
     with sentence_counter() as report:
         summary = predict_files(tagger, settings, report)
     print(

@@ -1,23 +1,18 @@
 """Input files → documents of sentences, with the columns that go through to the output."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from functools import partial
+from itertools import groupby, islice
 from typing import Any, Literal
 
-from policy_tagger.inference.encoding import normalise
+from policy_tagger.inference.encoding import MAX_CONTEXT, normalise
 from policy_tagger.inference.errors import InputError
-from policy_tagger.inference.tables import (
-    Row,
-    Source,
-    column_types,
-    detect_encoding,
-    read_rows,
-    read_text,
-    require_column,
-)
+from policy_tagger.inference.sources import Source, read_text
+from policy_tagger.inference.tables import Row, column_types, read_rows, require_column
 
 Unit = Literal["document", "sentence"]
+PIECE_ROWS = 4096  # rows of one document held at a time; a file with one id throughout need not fit into memory
 
 
 @dataclass(frozen=True)
@@ -38,6 +33,8 @@ class Document:
 
     document_id: str
     items: list[Item]
+    context: Sequence[str] = ()
+    """The last sentences of the piece before, where a very long document comes in pieces."""
 
     @property
     def sentences(self) -> list[str]:
@@ -46,22 +43,49 @@ class Document:
 
 
 def read_documents(
-    sources: Sequence[Source], unit: Unit, text_column: str, split: Callable[[str], list[str]]
+    sources: Sequence[Source], unit: Unit, text_column: str, split: Callable[[str], list[str]], skip: int = 0
 ) -> Iterator[Document]:
     """Stream the documents of all sources, in order.
 
     A text file is one document. A table's row is a document to be split, or (`unit="sentence"`) one sentence, and
-    neighbouring rows with the same `document_id` are one document.
+    neighbouring rows with the same `document_id` are one document; a very long one comes in pieces.
+
+    Args:
+        skip: Documents (or pieces) to leave out at the start; they are read but not split.
     """
-    for source in sources:
-        if source.format == "text":
-            yield _split_document(source.name, read_text(source), {}, split)
-        elif unit == "document":
-            for row in read_rows(source):
-                yield _document_of_row(row, text_column, split)
-        else:
-            for document_id, rows in groupby(read_rows(source), key=_document_id):
-                yield Document(document_id, [_item_of_row(row, n, text_column) for n, row in enumerate(rows, 1)])
+    makers = (maker for source in sources for maker in _document_makers(source, unit, text_column, split))
+    for maker in islice(makers, skip, None):
+        yield maker()
+
+
+def _document_makers(
+    source: Source, unit: Unit, text_column: str, split: Callable[[str], list[str]]
+) -> Iterator[Callable[[], Document]]:
+    """What makes each document of a source, once it is called; splitting is the costly part."""
+    if source.format == "text":
+        yield lambda: _split_document(source.name, read_text(source), {}, split)
+    elif unit == "document":
+        for row in read_rows(source):
+            yield partial(_document_of_row, row, text_column, split)
+    else:
+        for document_id, rows in groupby(read_rows(source), key=_document_id):
+            yield from _pieces(document_id, rows, text_column)
+
+
+def _pieces(document_id: str, rows: Iterable[Row], text_column: str) -> Iterator[Callable[[], Document]]:
+    before: list[Row] = []
+    start = 1
+    rows = iter(rows)
+    while piece := list(islice(rows, PIECE_ROWS)):
+        yield partial(_document_of_rows, document_id, before, piece, start, text_column)
+        before, start = piece[-MAX_CONTEXT:], start + len(piece)
+
+
+def _document_of_rows(
+    document_id: str, before: Sequence[Row], rows: Sequence[Row], start: int, text_column: str
+) -> Document:
+    context = [item.text for row in before if (item := _item_of_row(row, 0, text_column)).problem is None]
+    return Document(document_id, [_item_of_row(row, n, text_column) for n, row in enumerate(rows, start)], context)
 
 
 def check_sources(sources: Sequence[Source], unit: Unit, text_column: str) -> dict[str, Any]:
@@ -75,7 +99,7 @@ def check_sources(sources: Sequence[Source], unit: Unit, text_column: str) -> di
     for source in sources:
         try:
             if source.format == "text":
-                detect_encoding(source.path, source.name)
+                read_text(source)  # raises where it cannot be decoded
                 continue
             types = column_types(source)
             require_column(types, text_column, source, "Name the right one with --text-column.")

@@ -11,6 +11,8 @@ from tokenizers import Tokenizer
 
 from policy_tagger.inference.schema import Schema
 
+MAX_CONTEXT = 32  # sentences; pieces of a very long document carry so many over
+
 
 def normalise(text: str) -> str:
     """NFC, without surrounding blanks; control characters and lone surrogates become blanks."""
@@ -23,7 +25,7 @@ class EncodingSettings(Schema):
 
     max_length: Annotated[int, Field(ge=8, le=4096)] = 192
     """Longest input in tokens, special tokens included; the sentence has precedence over its context."""
-    context_sentences: Annotated[int, Field(ge=0)] = 3
+    context_sentences: Annotated[int, Field(ge=0, le=MAX_CONTEXT)] = 3
     """How many preceding sentences of the document the encoder may see; 0 turns context off."""
 
 
@@ -60,23 +62,31 @@ class SentenceEncoding:
         """Read `tokenizer.json`."""
         return cls(Tokenizer.from_file(str(path)), settings, token_types)
 
-    def encode_documents(self, documents: Sequence[Sequence[str]]) -> list[EncodedSentence]:
+    def encode_documents(
+        self, documents: Sequence[Sequence[str]], contexts: Sequence[Sequence[str]] | None = None
+    ) -> list[EncodedSentence]:
         """Encode all sentences of all documents, each with its own document's preceding sentences.
 
         Every sentence is tokenised once, however many neighbours see it.
 
+        Args:
+            contexts: For each document the sentences before its first, where it is a piece of a longer one.
+
         Returns:
             One input a sentence, in order.
         """
-        texts = [normalise(sentence) for document in documents for sentence in document]
+        most = self.settings.context_sentences
+        befores = [list(before)[len(before) - min(most, len(before)) :] for before in contexts or [()] * len(documents)]
+        runs = [[*before, *document] for before, document in zip(befores, documents, strict=True)]
+        texts = [normalise(sentence) for run in runs for sentence in run]
         pieces = [e.ids for e in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
         encoded = []
         start = 0
-        for document in documents:
-            for position in range(start, start + len(document)):
-                first = max(start, position - self.settings.context_sentences)
+        for before, run in zip(befores, runs, strict=True):
+            for position in range(start + len(before), start + len(run)):
+                first = max(start, position - most)
                 encoded.append(self._assemble(pieces[position], pieces[first:position]))
-            start += len(document)
+            start += len(run)
         return encoded
 
     def _assemble(self, sentence: list[int], context: list[list[int]]) -> EncodedSentence:

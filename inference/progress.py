@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from policy_tagger.inference.batch import Summary
+from policy_tagger.inference.part_files import Summary
 
 
 @contextmanager

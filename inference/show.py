@@ -11,7 +11,8 @@ from rich.text import Text
 
 from policy_tagger.inference.codebook import Codebook, Task
 from policy_tagger.inference.errors import InputError
-from policy_tagger.inference.tables import STREAM, Row, column_types, find_sources, read_rows, require_column
+from policy_tagger.inference.sources import STREAM, find_sources
+from policy_tagger.inference.tables import Row, column_types, read_rows, require_column
 
 
 def print_predictions(path: str, codebook: Codebook, rows: int, language: Literal["ko", "en"]) -> None:

@@ -1,41 +1,18 @@
-"""Files in: text, JSON lines, CSV, TSV and Parquet, row by row."""
+"""Tables in: JSON lines, CSV, TSV and Parquet, row by row."""
 
-import codecs
 import csv
 import json
 import re
-import shutil
-import sys
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 from typing import Any, TextIO
 
 from policy_tagger.inference.errors import InputError
+from policy_tagger.inference.sources import BROKEN, UNDECODED, Source
 
-FORMATS = {
-    ".txt": "text",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".parquet": "parquet",
-}
-STREAM = "-"  # standard input, and in writers.py output
 FIRST_ROWS = 1000  # the columns of a JSON lines file are those of its first rows
-
-
-@dataclass(frozen=True)
-class Source:
-    """One input file."""
-
-    path: Path
-    format: str
-    name: str
-    """As the user gave it; in messages and document ids."""
+NOT_DECODED = "expected text in the file's encoding, found bytes that are not; save the file again as UTF-8"
 
 
 @dataclass(frozen=True)
@@ -49,58 +26,13 @@ class Row:
     problem: str | None = None
 
 
-def find_sources(inputs: Sequence[str], input_format: str | None, stack: ExitStack) -> list[Source]:
-    """The files behind paths, folders and `-`.
-
-    Args:
-        input_format: For standard input; text where None.
-        stack: Removes the temporary copy of standard input when it closes.
-
-    Raises:
-        InputError: listing every missing path, unknown extension, and folder without readable files.
-    """
-    sources: list[Source] = []
-    problems = []
-    if input_format and STREAM not in inputs:
-        problems.append(f"--input-format is for standard input ({STREAM}); a file's ending says what it is.")
-    if inputs.count(STREAM) > 1:
-        raise InputError("Standard input (-) can be named once.")
-    for name in inputs:
-        path = Path(name)
-        if name == STREAM:
-            sources.append(_standard_input(input_format or "text", stack, guessed=input_format is None))
-        elif path.is_dir():
-            found = [p for p in sorted(path.rglob("*")) if p.suffix.lower() in FORMATS and p.is_file()]
-            sources += [Source(p, FORMATS[p.suffix.lower()], _printable(p.as_posix())) for p in found]
-            if not found:
-                problems.append(f"{name} must hold files ending in {', '.join(FORMATS)}. Found none.")
-        elif not path.exists():
-            problems.append(f"{name} must be an existing file or folder. Found nothing there.")
-        elif path.suffix.lower() not in FORMATS:
-            problems.append(f"{name} must end in one of {', '.join(FORMATS)}. Found '{path.suffix or 'no ending'}'.")
-        elif path.stat().st_size == 0:
-            problems.append(f"{name} must have content. Found an empty file.")
-        else:
-            sources.append(Source(path, FORMATS[path.suffix.lower()], _printable(path.as_posix())))
-    if problems:
-        raise InputError(problems)
-    return sources
-
-
-def read_text(source: Source) -> str:
-    """A text file's content.
-
-    Raises:
-        InputError: not UTF-8 or CP949.
-    """
-    return source.path.read_text(encoding=detect_encoding(source.path, source.name))
-
-
 def read_rows(source: Source) -> Iterator[Row]:
     """The rows of a table, streamed; a row that cannot be read carries its problem.
 
+    Where the file breaks off (a damaged archive, a quotation mark that is never closed), the last row says so.
+
     Raises:
-        InputError: the file as a whole cannot be read.
+        InputError: the file cannot be read from its start.
     """
     readers = {"jsonl": _read_jsonl, "csv": _read_csv, "tsv": _read_csv, "parquet": _read_parquet}
     return readers[source.format](source)
@@ -159,78 +91,32 @@ def _scalar_type(values: list[Any]) -> Any:
     return pa.float64() if kinds and kinds <= {int, float} else pa.string()
 
 
-def detect_encoding(path: Path, name: str) -> str:
-    """`utf-8-sig` (with or without a byte order mark) or `cp949`, found by decoding the whole file.
-
-    Raises:
-        InputError: neither; the first line that is not UTF-8 is named.
-    """
-    with path.open("rb") as file:
-        head = file.read(4096)
-    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or head.count(0) > len(head) // 5:
-        raise InputError(f"{name} must be UTF-8 or CP949 text. Found UTF-16. Save the file again as UTF-8.")
-    line_of_failure = _first_undecodable_line(path, "utf-8")
-    if line_of_failure is None:
-        return "utf-8-sig"
-    if _first_undecodable_line(path, "cp949") is None:
-        return "cp949"
-    raise InputError(
-        f"{name} must be UTF-8 or CP949 text. Line {line_of_failure} is neither. Save the file again as UTF-8."
-    )
-
-
-def _first_undecodable_line(path: Path, encoding: str) -> int | None:
-    decoder = codecs.getincrementaldecoder(encoding)()
-    line = 1
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            try:
-                decoder.decode(block)
-            except UnicodeDecodeError as error:
-                return line + block[: error.start].count(b"\n")
-            line += block.count(b"\n")
-        try:
-            decoder.decode(b"", final=True)
-        except UnicodeDecodeError:
-            return line
-    return None
-
-
-def _printable(name: str) -> str:
-    """A file name without the stand-ins for bytes that are not UTF-8."""
-    return name.encode("utf-8", "replace").decode("utf-8")
-
-
-def _standard_input(input_format: str, stack: ExitStack, guessed: bool) -> Source:
-    if sys.stdin is None:
-        raise InputError("Standard input must be open. Found it closed.")
-    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="policy-tagger-")))
-    path = folder / "stdin"
-    with path.open("wb") as copy:
-        shutil.copyfileobj(sys.stdin.buffer, copy)
-    if path.stat().st_size == 0:
-        raise InputError("Standard input must have content. Found nothing.")
-    with path.open("rb") as file:
-        if guessed and re.match(rb"(\xef\xbb\xbf)?\s*\{\s*\"", file.read(256)):
-            raise InputError("Standard input looks like JSON lines. Say so with --input-format jsonl.")
-    return Source(path, input_format, "stdin")
+def _breaks_off(source: Source, number: int, what: str) -> Row:
+    return Row(source.name, number, problem=f"the file breaks off here, and what follows is not read: {what}")
 
 
 def _read_jsonl(source: Source) -> Iterator[Row]:
-    with source.path.open(encoding=detect_encoding(source.path, source.name)) as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                value = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                yield Row(source.name, number, problem=f"expected a JSON object, found text that is not JSON ({error})")
-                continue
-            if isinstance(value, dict):
-                yield Row(source.name, number, _without_surrogates(value) if "\\u" in line else value)
-            else:
-                kind = {"NoneType": "null", "list": "a list", "str": "text"}.get(type(value).__name__, "a number")
-                yield Row(source.name, number, problem=f"expected a JSON object, found {kind}")
+    number = 0
+    with source.open_text() as lines:
+        try:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    yield _json_row(source, number, line)
+        except BROKEN as error:
+            yield _breaks_off(source, number + 1, str(error))
+
+
+def _json_row(source: Source, number: int, line: str) -> Row:
+    if UNDECODED.search(line):
+        return Row(source.name, number, problem=NOT_DECODED)
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return Row(source.name, number, problem=f"expected a JSON object, found text that is not JSON ({error})")
+    if isinstance(value, dict):
+        return Row(source.name, number, _without_surrogates(value) if "\\u" in line else value)
+    kind = {"NoneType": "null", "list": "a list", "str": "text"}.get(type(value).__name__, "a number")
+    return Row(source.name, number, problem=f"expected a JSON object, found {kind}")
 
 
 def _without_surrogates(value: Any) -> Any:
@@ -250,11 +136,13 @@ def _csv_reader(file: TextIO, source: Source) -> Any:
 
 
 def _csv_header(source: Source) -> list[str]:
-    with source.path.open(encoding=detect_encoding(source.path, source.name), newline="") as file:
+    with source.open_text(newline="") as file:
         try:
             header: list[str] = next((cells for cells in _csv_reader(file, source) if cells), [])
         except csv.Error as error:
             raise InputError(f"{source.name}, line 1 must be a header: {error}. Mend the quotation marks.") from None
+        except BROKEN as error:
+            raise InputError(f"{source.name}, line 1 must be a header: {error}. Pack the file again.") from None
     _require_distinct(header, source)
     return header
 
@@ -266,7 +154,7 @@ def _require_distinct(columns: Sequence[str], source: Source) -> None:
 
 
 def _read_csv(source: Source) -> Iterator[Row]:
-    with source.path.open(encoding=detect_encoding(source.path, source.name), newline="") as file:
+    with source.open_text(newline="") as file:
         reader = _csv_reader(file, source)
         header: list[str] = []
         number = line = 0
@@ -279,16 +167,20 @@ def _read_csv(source: Source) -> Iterator[Row]:
                     header = cells
                     continue
                 number += 1
-                if len(cells) == len(header):
-                    yield Row(source.name, number, dict(zip(header, cells, strict=True)))
-                else:
-                    problem = f"expected {len(header)} cells as in the header, found {len(cells)}"
-                    yield Row(source.name, number, problem=problem)
+                yield _csv_row(source, number, header, cells)
         except csv.Error as error:
-            raise InputError(
-                f"{source.name}, row {number + 1} (from line {line + 1}) must be well-formed: {error}. "
-                "Close the quotation mark that is open there, or double those inside a cell."
-            ) from None
+            what = f"{error}, from line {line + 1}; close the quotation mark that is open there, or double those inside a cell"
+            yield _breaks_off(source, number + 1, what)
+        except BROKEN as error:
+            yield _breaks_off(source, number + 1, str(error))
+
+
+def _csv_row(source: Source, number: int, header: list[str], cells: list[str]) -> Row:
+    if any(UNDECODED.search(cell) for cell in cells):
+        return Row(source.name, number, problem=NOT_DECODED)
+    if len(cells) == len(header):
+        return Row(source.name, number, dict(zip(header, cells, strict=True)))
+    return Row(source.name, number, problem=f"expected {len(header)} cells as in the header, found {len(cells)}")
 
 
 def _read_parquet(source: Source) -> Iterator[Row]:
@@ -299,9 +191,7 @@ def _read_parquet(source: Source) -> Iterator[Row]:
                 number += 1
                 yield Row(source.name, number, fields)
     except (OSError, ValueError, OverflowError) as error:  # Arrow's errors are among these
-        raise InputError(
-            f"{source.name} must be readable Parquet. Broken behind row {number}: {error}. Write it again."
-        ) from None
+        yield _breaks_off(source, number + 1, str(error))
 
 
 def _parquet_file(source: Source) -> Any:

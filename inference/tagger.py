@@ -1,15 +1,17 @@
 """`PolicyTagger`: the public face of a trained checkpoint."""
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from policy_tagger.inference.backends import Backend, Logits, OpenVINOBackend
-from policy_tagger.inference.checkpoint import DEFAULT_MODEL, GRAPH, TOKENIZER, Checkpoint
+from policy_tagger.inference.backends import Backend, Logits, Precision, open_graph
+from policy_tagger.inference.checkpoint import DEFAULT_MODEL, TOKENIZER, Checkpoint
 from policy_tagger.inference.codebook import Codebook
 from policy_tagger.inference.decision import decide, probabilities
 from policy_tagger.inference.encoding import EncodedSentence, SentenceEncoding, pad
@@ -37,33 +39,42 @@ class PolicyTagger:
 
     Args:
         checkpoint: The verified directory.
-        backend: What computes the network; the exported graph on the CPU where None.
+        backend: What computes the network.
     """
 
-    def __init__(self, checkpoint: Checkpoint, backend: Backend | None = None):
+    def __init__(self, checkpoint: Checkpoint, backend: Backend):
         self.checkpoint = checkpoint
         self.codebook: Codebook = checkpoint.codebook
-        self._backend = backend or OpenVINOBackend(checkpoint.folder / GRAPH)
-        self._encoding = SentenceEncoding.from_file(
+        self.backend = backend
+        self.encoding = SentenceEncoding.from_file(
             checkpoint.folder / TOKENIZER, checkpoint.encoding, checkpoint.token_types
         )
         self._splitter: SentenceSplitter | None = None
 
     @classmethod
-    def from_pretrained(cls, model: str | Path = DEFAULT_MODEL) -> "PolicyTagger":
+    def from_pretrained(cls, model: str | Path = DEFAULT_MODEL, precision: Precision = "auto") -> "PolicyTagger":
         """Load a checkpoint directory, the embedded `default`, or a Hub id (`user/name`).
 
+        Args:
+            precision: Of the network on the CPU; `auto` is int8 where the checkpoint has a graph for it, else fp32.
+
         Raises:
-            InputError: not a checkpoint, or files are missing or changed.
+            InputError: not a checkpoint, files are missing or changed, or a precision that it or the CPU does not have.
         """
         checkpoint = Checkpoint.open(model)
         try:
-            return cls(checkpoint)
+            return cls(checkpoint, open_graph(checkpoint, precision))
         except InputError:
             raise
         except Exception as error:  # the tokenizer's and OpenVINO's own kinds, all meaning: not a file they can read
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise InputError(f"{checkpoint.folder} cannot be loaded: {reason}. Copy the checkpoint again.") from None
+
+    @property
+    def provenance(self) -> dict[str, str]:
+        """What computes, and in which version: results may move in the last digits where it changes."""
+        packages = ("policy-tagger", "kiwipiepy", "tokenizers")
+        return {"backend": self.backend.name, **{package: version(package) for package in packages}}
 
     def predict(self, sentences: Sequence[str], document_ids: Sequence[str] | None = None) -> list[TaggedSentence]:
         """Tag sentences, in input order.
@@ -95,7 +106,7 @@ class PolicyTagger:
             TypeError: `sentences` is a single string.
             ValueError: `document_ids` has another length.
         """
-        return self._probabilities(self._encoding.encode_documents(_group(sentences, document_ids)))
+        return self.probabilities(self.encoding.encode_documents(_group(sentences, document_ids)))
 
     def predict_document(self, text: str) -> list[TaggedSentence]:
         """Split a text into sentences and tag them; a line break always ends a sentence."""
@@ -109,21 +120,37 @@ class PolicyTagger:
         """
         if isinstance(documents, str) or any(isinstance(document, str) for document in documents):
             raise TypeError("documents must be lists of sentences. Got a string; use predict_document for a text.")
-        encoded = self._encoding.encode_documents(documents)
-        values = self._probabilities(encoded)
-        given = {
-            name: decide(values[name], task, self.checkpoint.decision.tasks[name])
+        encoded = self.encoding.encode_documents(documents)
+        sentences = [sentence for document in documents for sentence in document]
+        return self.label(sentences, encoded, self.probabilities(encoded))
+
+    def probabilities(self, encoded: Sequence[EncodedSentence]) -> dict[str, np.ndarray]:
+        """Encoded sentences → task id → float32 (n, n_labels), as `predict_proba` returns them."""
+        logits = run_network(self.backend, encoded, self.encoding.pad_id, self.codebook.output_sizes)
+        decisions = self.checkpoint.decision.tasks
+        return {
+            name: probabilities(logits[name], task, decisions[name].temperature)
             for name, task in self.codebook.tasks.items()
         }
-        sentences = [sentence for document in documents for sentence in document]
+
+    def label(
+        self, sentences: Sequence[str], encoded: Sequence[EncodedSentence], values: Mapping[str, np.ndarray]
+    ) -> list[TaggedSentence]:
+        """n sentences, what they were encoded to, and their probabilities → sentences with labels."""
+        labels, shown = {}, {}
+        for name, task in self.codebook.tasks.items():
+            given = decide(values[name], task, self.checkpoint.decision.tasks[name])
+            ids = task.label_ids
+            rows = [[ids[i] for i in row.nonzero()[0]] for row in given]
+            labels[name] = rows if task.kind == "multi_label" else [row[0] for row in rows]
+            shown[name] = [
+                dict(zip(ids, row, strict=True)) for row in values[name].astype(np.float64).round(6).tolist()
+            ]
         return [
             TaggedSentence(
                 text=sentence,
-                labels={name: self._label_ids(name, given[name][row]) for name in given},
-                probabilities={
-                    name: dict(zip(task.label_ids, (round(float(p), 6) for p in values[name][row]), strict=True))
-                    for name, task in self.codebook.tasks.items()
-                },
+                labels={name: labels[name][row] for name in labels},
+                probabilities={name: shown[name][row] for name in shown},
                 truncated=encoded[row].truncated,
             )
             for row, sentence in enumerate(sentences)
@@ -135,24 +162,11 @@ class PolicyTagger:
             self._splitter = SentenceSplitter()
         return self._splitter.split(text)
 
-    def _label_ids(self, task_name: str, given: np.ndarray) -> list[str] | str:
-        task = self.codebook.tasks[task_name]
-        ids = [label for label, is_given in zip(task.label_ids, given, strict=True) if is_given]
-        return ids if task.kind == "multi_label" else ids[0]
-
-    def _probabilities(self, encoded: list[EncodedSentence]) -> dict[str, np.ndarray]:
-        logits = run_network(self._backend, encoded, self._encoding.pad_id, self.codebook.output_sizes)
-        decisions = self.checkpoint.decision.tasks
-        return {
-            name: probabilities(logits[name], task, decisions[name].temperature)
-            for name, task in self.codebook.tasks.items()
-        }
-
 
 def run_network(
     backend: Backend, encoded: Sequence[EncodedSentence], pad_id: int, output_sizes: Mapping[str, int]
 ) -> Logits:
-    """Logits of all inputs, in input order, computed in batches of similar length.
+    """Logits of all inputs, in input order, computed in batches of similar length; equal inputs are computed once.
 
     Args:
         output_sizes: Task id → number of labels.
@@ -160,13 +174,24 @@ def run_network(
     Returns:
         Task id → float32 (n, n_labels).
     """
-    out = {name: np.empty((len(encoded), size), dtype=np.float32) for name, size in output_sizes.items()}
-    lengths = np.array([len(item.input_ids) for item in encoded], dtype=np.int64)
-    for rows in token_batches(lengths, BATCH_TOKENS):
-        logits = backend.logits(pad([encoded[row] for row in rows], pad_id))
+    places: dict[tuple[tuple[int, ...], tuple[int, ...]], int] = {}
+    row_of = [places.setdefault((tuple(e.input_ids), tuple(e.token_type_ids)), len(places)) for e in encoded]
+    first = np.unique(row_of, return_index=True)[1]
+    out = {name: np.empty((len(first), size), dtype=np.float32) for name, size in output_sizes.items()}
+    lengths = np.array([len(encoded[i].input_ids) for i in first], dtype=np.int64)
+
+    def compute(rows: np.ndarray) -> None:
+        logits = backend.logits(pad([encoded[first[row]] for row in rows], pad_id))
         for name in out:
             out[name][rows] = logits[name]
-    return out
+
+    batches = token_batches(lengths, BATCH_TOKENS)
+    if len(batches) == 1:
+        compute(batches[0])
+    elif batches:
+        with ThreadPoolExecutor(backend.streams) as pool:
+            list(pool.map(compute, batches))
+    return {name: values[row_of] for name, values in out.items()}
 
 
 def token_batches(lengths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:

@@ -2,8 +2,12 @@
 
 import codecs
 import csv
+import io
 import json
-from collections.abc import Mapping
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import IO, Any, Protocol
 
 from policy_tagger.inference.codebook import LABEL_SEPARATOR, NO_LABEL
@@ -32,6 +36,31 @@ def open_writer(stream: IO[bytes], output_format: str, columns: Mapping[str, Any
     if output_format == "parquet":
         return _ParquetWriter(stream, columns)
     return _CsvWriter(stream, columns, "\t" if output_format == "tsv" else ",")
+
+
+def join_files(parts: Sequence[Path], target: Path, output_format: str, columns: Mapping[str, Any]) -> None:
+    """Write one file with the rows of all parts, each made by an `open_writer` with the same arguments."""
+    with target.open("wb") as joined:
+        if output_format == "parquet":
+            _join_parquet(parts, joined, columns)
+        else:
+            header = io.BytesIO()
+            open_writer(header, output_format, columns)
+            for number, part in enumerate(parts):
+                with part.open("rb") as file:
+                    file.seek(len(header.getvalue()) if number else 0)
+                    shutil.copyfileobj(file, joined, 1 << 20)
+        joined.flush()
+        os.fsync(joined.fileno())
+
+
+def _join_parquet(parts: Sequence[Path], joined: IO[bytes], columns: Mapping[str, Any]) -> None:
+    import pyarrow as pa
+    from pyarrow.parquet import ParquetWriter, read_table
+
+    with ParquetWriter(joined, pa.schema(list(columns.items())), compression="zstd") as writer:
+        for part in parts:
+            writer.write_table(read_table(part))
 
 
 class _JsonlWriter:

@@ -13,7 +13,8 @@ from policy_tagger.inference.encoding import normalise
 from policy_tagger.inference.errors import InputError
 from policy_tagger.inference.files import file_hash
 from policy_tagger.inference.schema import nearest
-from policy_tagger.inference.tables import STREAM, Row, Source, column_types, find_sources, read_rows, require_column
+from policy_tagger.inference.sources import STREAM, Source, find_sources
+from policy_tagger.inference.tables import Row, column_types, read_rows, require_column
 from policy_tagger.train.similarity import near_duplicates
 
 SPLITS = ("train", "validation", "test")

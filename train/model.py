@@ -107,9 +107,12 @@ class TaggerModel(nn.Module):
 class TorchBackend:
     """The network in PyTorch: the reference that exported graphs are compared with, and the one for GPUs."""
 
+    streams = 1
+
     def __init__(self, model: TaggerModel, device: str = "cpu"):
         self._model = model.to(device).eval()
         self._device = device
+        self.name = f"torch {torch.__version__} {device} fp32"
 
     def logits(self, inputs: Mapping[str, np.ndarray]) -> Logits:
         """See `policy_tagger.inference.backends.Backend.logits`."""

@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from policy_tagger.inference.errors import InputError
-from policy_tagger.inference.tables import column_types, find_sources, read_rows
+from policy_tagger.inference.sources import find_sources
+from policy_tagger.inference.tables import column_types, read_rows
 
 SETTINGS = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 JSON = st.recursive(

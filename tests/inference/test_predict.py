@@ -4,6 +4,8 @@ import csv
 import gzip
 import io
 import json
+import lzma
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +17,7 @@ import pytest
 
 from policy_tagger.inference import batch
 from policy_tagger.inference.cli import main
+from tests.conftest import TINY_SENTENCES
 
 ARTICLE = "정부는 수출 기업을 돕겠다고 밝혔다. 행사는 오후에 끝났다.\n고용은 두 달째 줄었다.\n"
 COLUMNS = [
@@ -64,8 +67,8 @@ def test_manifest_names_model_and_codebook(predict: Any, tiny_checkpoint: Path) 
     Path("article.txt").write_text(ARTICLE, encoding="utf-8")
     predict("article.txt", "-o", "out.jsonl")
     manifest = json.loads(Path("out.jsonl.manifest.json").read_text(encoding="utf-8"))
-    assert manifest["model"].startswith(f"{tiny_checkpoint.name}@")
-    assert manifest["codebook"]["name"] == "tiny"
+    assert manifest["run"]["model"].startswith(f"{tiny_checkpoint.name}@")
+    assert manifest["run"]["codebook"]["name"] == "tiny"
     assert (manifest["documents"], manifest["sentences"], manifest["errors"]) == (1, 3, 0)
 
 
@@ -175,32 +178,97 @@ def test_value_of_another_type_does_not_break_parquet(predict: Any, monkeypatch:
     assert "`n` is left out" in table[1]["error"]
 
 
-def test_rows_written_before_a_failure_are_kept(
-    predict: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
-    monkeypatch.setattr(batch, "WINDOW_SENTENCES", 1)
-    Path("out.jsonl").write_text("of an earlier run\n", encoding="utf-8")
+def test_parquet_that_breaks_off_is_one_row_with_an_error(predict: Any) -> None:
     Path("1.txt").write_text("하나.", encoding="utf-8")
     pq.write_table(pa.table({"text": ["둘."] * 50}), "2.parquet", compression="none", use_dictionary=False)
     content = bytearray(Path("2.parquet").read_bytes())
     content[4:40] = b"\xff" * 36
     Path("2.parquet").write_bytes(content)
-    assert predict("1.txt", "2.parquet", "-o", "out.jsonl") == 2
-    error = capsys.readouterr().err
-    assert "2.parquet must be readable Parquet. Broken behind row 0" in error
-    assert "The 1 rows tagged so far are in out.jsonl.partial." in error
-    assert [row["text"] for row in jsonl("out.jsonl.partial")] == ["하나."]
-    assert Path("out.jsonl").read_text(encoding="utf-8") == "of an earlier run\n"
+    Path("3.txt").write_text("셋.", encoding="utf-8")
+    assert predict("1.txt", "2.parquet", "3.txt", "-o", "out.jsonl") == 0
+    rows = jsonl("out.jsonl")
+    assert [row["text"] for row in rows] == ["하나.", "", "셋."]
+    assert "row 1: the file breaks off here, and what follows is not read" in rows[1]["error"]
 
 
-def test_rows_read_before_a_broken_quotation_are_kept(predict: Any, capsys: pytest.CaptureFixture) -> None:
+def test_quotation_mark_that_stays_open_is_one_row_with_an_error(predict: Any) -> None:
     Path("in.csv").write_text('text\n하나.\n"열린 따옴표\n둘.\n', encoding="utf-8")
-    assert predict("in.csv", "-o", "out.jsonl") == 2
-    assert "in.csv, row 2 (from line 3) must be well-formed" in capsys.readouterr().err
-    assert [row["text"] for row in jsonl("out.jsonl.partial")] == ["하나."]
-    assert predict("in.csv", "-o", "out.jsonl") == 2  # and the next run does not throw them away
-    assert "out.jsonl.partial holds the rows of a run that broke off" in capsys.readouterr().err
-    assert len(jsonl("out.jsonl.partial")) == 1
+    assert predict("in.csv", "-o", "out.jsonl") == 0
+    rows = jsonl("out.jsonl")
+    assert [row["text"] for row in rows] == ["하나.", ""]
+    assert "row 2: the file breaks off here" in rows[1]["error"]
+    assert "from line 3; close the quotation mark" in rows[1]["error"]
+
+
+@pytest.mark.parametrize("ending", ["gz", "xz", "zst"])
+@pytest.mark.parametrize("name", ["in.jsonl", "in.csv", "in.txt"])
+def test_packed_files_are_read(predict: Any, name: str, ending: str) -> None:
+    content = {"in.jsonl": '{"text": "하나."}\n', "in.csv": "text\n하나.\n", "in.txt": "하나."}[name].encode("cp949")
+    pack = {"gz": gzip.compress, "xz": lzma.compress, "zst": lambda data: pa.compress(data, "zstd", asbytes=True)}
+    Path(f"{name}.{ending}").write_bytes(pack[ending](content))
+    assert predict(f"{name}.{ending}", "-o", "out.jsonl") == 0
+    assert [row["text"] for row in jsonl("out.jsonl")] == ["하나."]
+
+
+@pytest.mark.parametrize("ending", ["gz", "xz", "zst"])
+def test_packed_file_that_breaks_off_gives_what_can_be_read(predict: Any, ending: str) -> None:
+    rng = random.Random(0)
+    lines = "".join(f'{{"text": "문장 {rng.random()}."}}\n' for _ in range(20_000)).encode()
+    pack = {"gz": gzip.compress, "xz": lzma.compress, "zst": lambda data: pa.compress(data, "zstd", asbytes=True)}
+    packed = pack[ending](lines)
+    Path(f"in.jsonl.{ending}").write_bytes(packed[: len(packed) // 2])
+    assert predict(f"in.jsonl.{ending}", "--unit", "sentence", "-o", "out.jsonl") == 0
+    rows = jsonl("out.jsonl")
+    assert len(rows) > 1000
+    assert [row["error"] is None for row in rows] == [True] * (len(rows) - 1) + [False]
+    assert "breaks off here" in rows[-1]["error"] or "not JSON" in rows[-1]["error"]
+
+
+def test_line_in_another_encoding_is_a_row_with_an_error(predict: Any) -> None:
+    lines = ['{"text": "하나."}\n'.encode(), '{"text": "둘."}\n'.encode("cp949"), '{"text": "셋."}\n'.encode()]
+    Path("in.jsonl").write_bytes(b"".join(lines))
+    Path("in.csv").write_bytes("text\n하나.\n".encode() + "둘.\n".encode("cp949") + "셋.\n".encode())
+    for name in ("in.jsonl", "in.csv"):
+        assert predict(name, "-o", "out.jsonl") == 0
+        rows = jsonl("out.jsonl")
+        assert [row["text"] for row in rows] == ["하나.", "", "셋."]
+        assert "found bytes that are not" in rows[1]["error"]
+
+
+def test_bad_rows_are_copied_and_counted_up_to_a_limit(predict: Any, capsys: pytest.CaptureFixture) -> None:
+    write_jsonl("in.jsonl", [{"text": "하나."}, {"text": None}, {"text": "둘."}, {"text": 7}])
+    assert predict("in.jsonl", "-o", "out.jsonl", "--errors", "bad.jsonl", "--max-errors", "2") == 0
+    assert "2 rows with an `error`" in capsys.readouterr().err
+    assert jsonl("bad.jsonl") == [row for row in jsonl("out.jsonl") if row["error"]]
+    assert predict("in.jsonl", "-o", "out.jsonl", "--errors", "bad.jsonl") == 2
+    assert "bad.jsonl exists already" in capsys.readouterr().err
+    assert predict("in.jsonl", "-o", "again.jsonl", "--max-errors", "1") == 2
+    error = capsys.readouterr().err
+    assert "2 rows have an error, more than the 1 of --max-errors. The last: row 4: `text` must be text" in error
+    assert not list(Path().glob("again*"))
+
+
+def test_standard_output_counts_bad_rows_too(predict: Any, capfdbinary: pytest.CaptureFixture) -> None:
+    write_jsonl("in.jsonl", [{"text": "하나."}, {"text": None}])
+    assert predict("in.jsonl", "--errors", "bad.jsonl") == 0
+    assert len(capfdbinary.readouterr().out.splitlines()) == 2
+    assert len(jsonl("bad.jsonl")) == 1
+
+
+def test_very_long_document_in_pieces_equals_the_whole(predict: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"document_id": "a", "text": TINY_SENTENCES[i % 8][1] if i % 7 else None} for i in range(60)]
+    write_jsonl("in.jsonl", rows)
+    assert predict("in.jsonl", "--unit", "sentence", "-o", "whole.jsonl") == 0
+    monkeypatch.setattr("policy_tagger.inference.documents.PIECE_ROWS", 7)
+    assert predict("in.jsonl", "--unit", "sentence", "-o", "pieces.jsonl") == 0
+    whole, pieces = jsonl("whole.jsonl"), jsonl("pieces.jsonl")
+    for one, other in zip(whole, pieces, strict=True):
+        assert (one["topic_probabilities"] or {}) == pytest.approx(other["topic_probabilities"] or {}, abs=1e-5)
+        assert {**one, "topic_probabilities": 0, "voice_probabilities": 0} == {
+            **other,
+            "topic_probabilities": 0,
+            "voice_probabilities": 0,
+        }
 
 
 def test_output_is_never_an_input(predict: Any, capsys: pytest.CaptureFixture) -> None:
@@ -309,12 +377,6 @@ def test_json_lines_on_standard_input_are_not_taken_for_text(
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b'{"text": "a"}\n')))
     assert predict("-", "-o", "out.jsonl") == 2
     assert "--input-format jsonl" in capsys.readouterr().err
-
-
-def test_compressed_file_is_named_as_such(predict: Any, capsys: pytest.CaptureFixture) -> None:
-    Path("in.jsonl.gz").write_bytes(gzip.compress(b'{"text": "a"}\n'))
-    assert predict("in.jsonl.gz", "-o", "out.jsonl") == 2
-    assert "must end in one of" in capsys.readouterr().err
 
 
 def test_show_prints_names_and_sentences(predict: Any, capsys: pytest.CaptureFixture, tiny_checkpoint: Path) -> None:
