@@ -65,7 +65,7 @@ def ablations(work: Path, overrides: list[str], encoders: list[list[str]]) -> No
     twice = [str(CORPUS / f"{split}.jsonl") for split in SPLITS]
     variants = [
         ("as shipped", []),
-        ("without context", ["encoding.context_sentences=0"]),
+        ("without context", ["encoding.window_sentences=1", "training.batch_size=32"]),
         ("without pretraining", [f"encoder.model={unpretrained}"]),
         ("without the sentences annotated once", [f"data.files={json.dumps(twice)}"]),
         *((name, [f"encoder.model={folder}"]) for name, folder in encoders),

@@ -25,7 +25,7 @@ from policy_tagger.train.trainer import train
 
 SETTINGS = [
     "tasks={}",
-    "encoding={max_length: 48, context_sentences: 0}",
+    "encoding={max_length: 48, window_sentences: 1}",
     "training.epochs=3",
     "training.batch_size=64",
     "training.metric=topic.macro_f1",

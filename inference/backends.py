@@ -23,7 +23,8 @@ class Backend(Protocol):
     """Batches that it computes side by side."""
 
     def logits(self, inputs: Mapping[str, np.ndarray]) -> Logits:
-        """input_ids, attention_mask, token_type_ids, int64 (n, length) → task id → float32 (n, n_labels)."""
+        """n windows as `encoding.pad` makes them → task id → float32 (n, most sentences, n_labels); what stands in rows beyond a
+        window's sentences means nothing."""
         ...
 
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from policy_tagger.inference.ahead import ahead
 from policy_tagger.inference.documents import Document, Item, Unit, check_sources, read_documents
-from policy_tagger.inference.encoding import EncodedSentence
+from policy_tagger.inference.encoding import EncodedWindow
 from policy_tagger.inference.error_rows import ErrorRows
 from policy_tagger.inference.errors import InputError
 from policy_tagger.inference.files import file_hash
@@ -18,8 +18,8 @@ from policy_tagger.inference.sources import FORMATS, STREAM, Source, find_source
 from policy_tagger.inference.tagger import PolicyTagger, TaggedSentence
 from policy_tagger.inference.writers import open_writer
 
-WINDOW_SENTENCES = 4096  # sentences computed together; memory grows with it, speed hardly
-WINDOWS_AHEAD = 2  # windows that wait between reading, network and writing
+GROUP_SENTENCES = 4096  # sentences computed together; memory grows with it, speed hardly
+GROUPS_AHEAD = 2  # groups that wait between reading, network and writing
 OUTPUT_FORMATS = ("jsonl", "csv", "tsv", "parquet")
 FOLDER_FORMAT = "parquet"
 FRONT_COLUMNS = ("document_id", "sentence_id", "text")
@@ -73,17 +73,17 @@ def predict_files(
                 ErrorRows(options.errors, options.max_errors, summary.errors, output.error_bytes, options.resume)
             )
             documents = read_documents(sources, options.unit, options.text_column, tagger.split, summary.documents)
-            windows = ahead(_windows(documents, tagger), WINDOWS_AHEAD)
-            tagged = ahead(((window, _tag(window, tagger)) for window in windows), WINDOWS_AHEAD)
-            for window, sentences in tagged:
-                rows = [row for document in window.documents for row in columns.rows(document, sentences)]
+            groups = ahead(_groups(documents, tagger), GROUPS_AHEAD)
+            tagged = ahead(((group, _tag(group, tagger)) for group in groups), GROUPS_AHEAD)
+            for group, sentences in tagged:
+                rows = list(columns.rows(group.documents, iter(sentences)))
                 output.write(rows)
                 errors.add(rows)
-                summary.documents += len(window.documents)
-                summary.sentences += len(window.encoded)
+                summary.documents += len(group.documents)
+                summary.sentences += len(sentences)
                 summary.errors = errors.count
                 summary.truncated += sum(bool(row["truncated"]) for row in rows)
-                if window.ends_part:
+                if group.ends_part:
                     output.commit(summary, errors.bytes_written)
                 if on_progress:
                     on_progress(summary)
@@ -92,22 +92,22 @@ def predict_files(
 
 
 @dataclass(frozen=True)
-class _Window:
+class _Group:
     """Documents that are computed together."""
 
     documents: list[Document]
-    encoded: list[EncodedSentence]
-    """Of all sentences to tag, in order."""
+    windows: list[EncodedWindow]
+    """With all their sentences, in order."""
     ends_part: bool
 
 
-def _windows(documents: Iterator[Document], tagger: PolicyTagger) -> Iterator[_Window]:
-    """Documents in groups of about WINDOW_SENTENCES, encoded; what was read before a reader failed still comes through.
+def _groups(documents: Iterator[Document], tagger: PolicyTagger) -> Iterator[_Group]:
+    """Documents in groups of about GROUP_SENTENCES, encoded; what was read before a reader failed still comes through.
 
-    A part's windows start with the part, so that they are the same whether or not the run began before it.
+    A part begins with a new group, so that groups are the same whether or not the run began before it.
     """
     group: list[Document] = []
-    in_window = in_part = 0
+    in_group = in_part = 0
     failure: InputError | None = None
     while True:
         try:
@@ -116,13 +116,12 @@ def _windows(documents: Iterator[Document], tagger: PolicyTagger) -> Iterator[_W
             document, failure = None, error
         if document:
             group.append(document)
-            in_window += len(document.items)
+            in_group += len(document.items)
             in_part += len(document.items)
         ends_part = in_part >= PART_ROWS or (not document and not failure)
-        if group and (in_window >= WINDOW_SENTENCES or ends_part or not document):
-            encoded = tagger.encoding.encode_documents([d.sentences for d in group], [d.context for d in group])
-            yield _Window(group, encoded, ends_part)
-            group, in_window = [], 0
+        if group and (in_group >= GROUP_SENTENCES or ends_part or not document):
+            yield _Group(group, tagger.encoding.encode_documents([d.sentences for d in group]), ends_part)
+            group, in_group = [], 0
             in_part = 0 if ends_part else in_part
         if failure:
             raise failure
@@ -130,9 +129,9 @@ def _windows(documents: Iterator[Document], tagger: PolicyTagger) -> Iterator[_W
             return
 
 
-def _tag(window: _Window, tagger: PolicyTagger) -> Iterator[TaggedSentence]:
-    sentences = [sentence for document in window.documents for sentence in document.sentences]
-    return iter(tagger.label(sentences, window.encoded, tagger.probabilities(window.encoded)))
+def _tag(group: _Group, tagger: PolicyTagger) -> list[TaggedSentence]:
+    sentences = [sentence for document in group.documents for sentence in document.sentences]
+    return tagger.label(sentences, group.windows, tagger.probabilities(group.windows))
 
 
 class OutputColumns:
@@ -164,16 +163,17 @@ class OutputColumns:
         self.names = list(self.types)
         self.provenance = {"model": checkpoint.model_id, "codebook": checkpoint.codebook.identity, **tagger.provenance}
 
-    def rows(self, document: Document, tagged: Iterator[TaggedSentence]) -> Iterator[dict[str, Any]]:
-        """A document's rows; takes one of `tagged` for each of its sentences."""
-        for item in document.items:
-            row = self._row(document.document_id, item)
-            if item.problem is None:
-                found = next(tagged)
-                row["truncated"] = found.truncated
-                for task in self._tasks:
-                    row[task], row[f"{task}_probabilities"] = found.labels[task], found.probabilities[task]
-            yield row
+    def rows(self, documents: Sequence[Document], tagged: Iterator[TaggedSentence]) -> Iterator[dict[str, Any]]:
+        """The documents' rows; takes one of `tagged` for each sentence."""
+        for document in documents:
+            for item in document.items:
+                row = self._row(document.document_id, item)
+                if item.problem is None:
+                    found = next(tagged)
+                    row["truncated"] = found.truncated
+                    for task in self._tasks:
+                        row[task], row[f"{task}_probabilities"] = found.labels[task], found.probabilities[task]
+                yield row
 
     def _row(self, document_id: str, item: Item) -> dict[str, Any]:
         row: dict[str, Any] = dict.fromkeys(self.names)

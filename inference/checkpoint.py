@@ -39,8 +39,8 @@ DEFAULT_MODEL = "default"
 class Manifest(Schema):
     """The content of `manifest.json`."""
 
-    format: Literal[1]
-    """Version of the directory's layout."""
+    format: Literal[2]
+    """Version of the directory's layout; 1 had a context of preceding sentences instead of windows."""
     files: dict[str, str]
     """Protected file → sha256 of its bytes, hexadecimal."""
 
@@ -128,7 +128,7 @@ def write_manifest(folder: Path) -> None:
     """Record the hashes of the protected files; the last step of writing a checkpoint."""
     present = [*PROTECTED, *(name for name in OPTIONAL if (folder / name).exists())]
     hashes = {name: file_hash(folder / name) for name in present}
-    write_json(folder / MANIFEST, {"format": 1, "files": hashes})
+    write_json(folder / MANIFEST, {"format": 2, "files": hashes})
 
 
 def _is_hub_id(model: str) -> bool:

@@ -14,6 +14,7 @@ TRAIN_EXTRA = (
     "datasets",
     "evaluate",
     "matplotlib",
+    "nncf",
     "safetensors",
     "scipy",
     "sklearn",

@@ -1,12 +1,12 @@
 """Input files → documents of sentences, with the columns that go through to the output."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby, islice
 from typing import Any, Literal
 
-from policy_tagger.inference.encoding import MAX_CONTEXT, normalise
+from policy_tagger.inference.encoding import normalise
 from policy_tagger.inference.errors import InputError
 from policy_tagger.inference.sources import Source, read_text
 from policy_tagger.inference.tables import Row, column_types, read_rows, require_column
@@ -33,8 +33,6 @@ class Document:
 
     document_id: str
     items: list[Item]
-    context: Sequence[str] = ()
-    """The last sentences of the piece before, where a very long document comes in pieces."""
 
     @property
     def sentences(self) -> list[str]:
@@ -72,20 +70,15 @@ def _document_makers(
             yield from _pieces(document_id, rows, text_column)
 
 
-def _pieces(document_id: str, rows: Iterable[Row], text_column: str) -> Iterator[Callable[[], Document]]:
-    before: list[Row] = []
+def _pieces(document_id: str, rows: Iterator[Row], text_column: str) -> Iterator[Callable[[], Document]]:
     start = 1
-    rows = iter(rows)
     while piece := list(islice(rows, PIECE_ROWS)):
-        yield partial(_document_of_rows, document_id, before, piece, start, text_column)
-        before, start = piece[-MAX_CONTEXT:], start + len(piece)
+        yield partial(_document_of_rows, document_id, piece, start, text_column)
+        start += len(piece)
 
 
-def _document_of_rows(
-    document_id: str, before: Sequence[Row], rows: Sequence[Row], start: int, text_column: str
-) -> Document:
-    context = [item.text for row in before if (item := _item_of_row(row, 0, text_column)).problem is None]
-    return Document(document_id, [_item_of_row(row, n, text_column) for n, row in enumerate(rows, start)], context)
+def _document_of_rows(document_id: str, rows: Sequence[Row], start: int, text_column: str) -> Document:
+    return Document(document_id, [_item_of_row(row, n, text_column) for n, row in enumerate(rows, start)])
 
 
 def check_sources(sources: Sequence[Source], unit: Unit, text_column: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""Sentence + context → token ids: the only such path, at training and at serving time."""
+"""Sentences of a document → token ids: the only such path, at training and at serving time."""
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -11,8 +11,6 @@ from tokenizers import Tokenizer
 
 from policy_tagger.inference.schema import Schema
 
-MAX_CONTEXT = 32  # sentences; pieces of a very long document carry so many over
-
 
 def normalise(text: str) -> str:
     """NFC, without surrounding blanks; control characters and lone surrogates become blanks."""
@@ -21,30 +19,36 @@ def normalise(text: str) -> str:
 
 
 class EncodingSettings(Schema):
-    """How a sentence and its context become one input; stored in every checkpoint."""
+    """How the sentences of a document become inputs; stored in every checkpoint."""
 
-    max_length: Annotated[int, Field(ge=8, le=4096)] = 192
-    """Longest input in tokens, special tokens included; the sentence has precedence over its context."""
-    context_sentences: Annotated[int, Field(ge=0, le=MAX_CONTEXT)] = 3
-    """How many preceding sentences of the document the encoder may see; 0 turns context off."""
+    max_length: Annotated[int, Field(ge=8, le=4096)] = 128
+    """Longest window in tokens, special tokens included; a sentence that does not fit into one alone is truncated."""
+    window_sentences: Annotated[int, Field(ge=1)] = 64
+    """Most sentences in a window; 1 turns context off."""
 
 
-class EncodedSentence(NamedTuple):
-    """One input of the network."""
+class EncodedWindow(NamedTuple):
+    """Neighbouring sentences of one document as one input of the network; they are each other's context."""
 
     input_ids: list[int]
     token_type_ids: list[int]
-    truncated: bool
-    """The sentence itself (not only its context) did not fit."""
+    """0 and 1 by turns, sentence by sentence (Liu & Lapata 2019)."""
+    starts: list[int]
+    """For each sentence the place of its first token."""
+    ends: list[int]
+    """For each sentence the place of the separator behind it."""
+    truncated: list[bool]
+    """For each sentence whether its end did not fit."""
 
 
 class SentenceEncoding:
-    """Turns the sentences of a document into network inputs.
+    """Turns the sentences of documents into windows.
 
-    The first segment is the sentence, the second its preceding sentences, the oldest tokens dropped first.
+    All sentences of a window are computed in one pass (Cohan et al. 2019), so that context costs no token twice. Windows follow from the
+    document alone, never from its neighbours in a batch.
 
     Args:
-        tokenizer: With a post-processor that knows pairs (every BERT, RoBERTa and ELECTRA tokenizer does).
+        tokenizer: With a post-processor that puts tokens before and behind a text (every BERT, RoBERTa and ELECTRA tokenizer has one).
         token_types: How many segment ids the encoder knows; with fewer than 2 all are 0.
     """
 
@@ -53,8 +57,11 @@ class SentenceEncoding:
         tokenizer.no_truncation()
         self._tokenizer = tokenizer
         self.settings = settings
-        single, pair = _Template.of(tokenizer, "가"), _Template.of(tokenizer, "가", "나")
-        self._single, self._pair = (t if token_types > 1 else t.without_types() for t in (single, pair))
+        self._types = min(max(token_types, 1), 2)
+        template = tokenizer.encode("가")
+        owners: list[int | None] = template.sequence_ids
+        first, last = owners.index(0), len(owners) - 1 - owners[::-1].index(0)
+        self._before, self._behind = template.ids[:first], template.ids[last + 1 :]
         self.pad_id = next((i for token in ("[PAD]", "<pad>") if (i := tokenizer.token_to_id(token)) is not None), 0)
 
     @classmethod
@@ -62,96 +69,90 @@ class SentenceEncoding:
         """Read `tokenizer.json`."""
         return cls(Tokenizer.from_file(str(path)), settings, token_types)
 
-    def encode_documents(
-        self, documents: Sequence[Sequence[str]], contexts: Sequence[Sequence[str]] | None = None
-    ) -> list[EncodedSentence]:
-        """Encode all sentences of all documents, each with its own document's preceding sentences.
-
-        Every sentence is tokenised once, however many neighbours see it.
-
-        Args:
-            contexts: For each document the sentences before its first, where it is a piece of a longer one.
+    def encode_documents(self, documents: Sequence[Sequence[str]]) -> list[EncodedWindow]:
+        """Encode all sentences of all documents.
 
         Returns:
-            One input a sentence, in order.
+            Windows that hold every sentence once, in order.
         """
-        most = self.settings.context_sentences
-        befores = [list(before)[len(before) - min(most, len(before)) :] for before in contexts or [()] * len(documents)]
-        runs = [[*before, *document] for before, document in zip(befores, documents, strict=True)]
-        texts = [normalise(sentence) for run in runs for sentence in run]
+        texts = [normalise(sentence) for document in documents for sentence in document]
         pieces = [e.ids for e in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
-        encoded = []
+        windows = []
         start = 0
-        for before, run in zip(befores, runs, strict=True):
-            for position in range(start + len(before), start + len(run)):
-                first = max(start, position - most)
-                encoded.append(self._assemble(pieces[position], pieces[first:position]))
-            start += len(run)
-        return encoded
+        for document in documents:
+            sentences = pieces[start : start + len(document)]
+            windows += [self._assemble(sentences[part]) for part in self._cuts([len(ids) for ids in sentences])]
+            start += len(document)
+        return windows
 
-    def _assemble(self, sentence: list[int], context: list[list[int]]) -> EncodedSentence:
-        room = self.settings.max_length - self._pair.length - len(sentence)
-        preceding = [token for ids in context for token in ids][-room:] if room > 0 else []
-        if preceding:
-            return EncodedSentence(*self._pair.fill(sentence, preceding), truncated=False)
-        room = self.settings.max_length - self._single.length
-        return EncodedSentence(*self._single.fill(sentence[:room], []), truncated=len(sentence) > room)
+    def _cuts(self, lengths: Sequence[int]) -> Iterator[slice]:
+        """As few windows as possible, and those of about the same length, so that no sentence is left with little context."""
+        room = self.settings.max_length - len(self._before)
+        costs = [min(length + len(self._behind), room) for length in lengths]
+        fewest = len(_fill(costs, room, self.settings.window_sentences))
+        low, high = max(costs, default=0), room
+        while low < high:
+            middle = (low + high) // 2
+            fits = len(_fill(costs, middle, self.settings.window_sentences)) <= fewest
+            low, high = (low, middle) if fits else (middle + 1, high)
+        start = 0
+        for count in _fill(costs, low, self.settings.window_sentences):
+            yield slice(start, start + count)
+            start += count
 
-
-class _Template(NamedTuple):
-    """The special tokens before, between and after the segments, as (token id, segment id) each."""
-
-    before: list[tuple[int, int]]
-    between: list[tuple[int, int]]
-    after: list[tuple[int, int]]
-    segment_types: tuple[int, int]
-
-    @classmethod
-    def of(cls, tokenizer: Tokenizer, *segments: str) -> "_Template":
-        encoding = tokenizer.encode(segments[0], segments[1] if len(segments) > 1 else None)
-        owners: list[int | None] = encoding.sequence_ids
-        tokens = list(zip(encoding.ids, encoding.type_ids, strict=True))
-        first, last = owners.index(0), len(owners) - 1 - owners[::-1].index(0)
-        if len(segments) == 1:
-            return cls(tokens[:first], [], tokens[last + 1 :], (tokens[first][1], 0))
-        second, end = owners.index(1), len(owners) - 1 - owners[::-1].index(1)
-        types = (tokens[first][1], tokens[second][1])
-        return cls(tokens[:first], tokens[last + 1 : second], tokens[end + 1 :], types)
-
-    def without_types(self) -> "_Template":
-        zeroed = [[(token, 0) for token, _ in part] for part in self[:3]]
-        return _Template(zeroed[0], zeroed[1], zeroed[2], (0, 0))
-
-    @property
-    def length(self) -> int:
-        return len(self.before) + len(self.between) + len(self.after)
-
-    def fill(self, sentence: list[int], context: list[int]) -> tuple[list[int], list[int]]:
-        tokens = [
-            *self.before,
-            *((token, self.segment_types[0]) for token in sentence),
-            *self.between,
-            *((token, self.segment_types[1]) for token in context),
-            *self.after,
-        ]
-        return [token for token, _ in tokens], [segment for _, segment in tokens]
+    def _assemble(self, sentences: Sequence[list[int]]) -> EncodedWindow:
+        window = EncodedWindow([*self._before], [0] * len(self._before), [], [], [])
+        room = self.settings.max_length - len(self._before) - len(self._behind)
+        for number, ids in enumerate(sentences):
+            kept = ids[:room]
+            window.starts.append(len(window.input_ids))
+            window.input_ids.extend(kept)
+            window.ends.append(len(window.input_ids))
+            window.input_ids.extend(self._behind)
+            window.token_type_ids.extend([number % self._types] * (len(kept) + len(self._behind)))
+            window.truncated.append(len(ids) > room)
+        return window
 
 
-def pad(batch: Sequence[EncodedSentence], pad_id: int) -> dict[str, np.ndarray]:
-    """Inputs of equal length.
+def _fill(costs: Sequence[int], room: int, most: int) -> list[int]:
+    """Sentences in each window where each takes as many as go in."""
+    counts: list[int] = []
+    used = room + 1
+    for cost in costs:
+        if used + cost > room or counts[-1] == most:
+            counts.append(0)
+            used = 0
+        counts[-1] += 1
+        used += cost
+    return counts
+
+
+def sentence_count(windows: Sequence[EncodedWindow]) -> int:
+    """How many sentences the windows hold."""
+    return sum(len(window.starts) for window in windows)
+
+
+def pad(windows: Sequence[EncodedWindow], pad_id: int) -> dict[str, np.ndarray]:
+    """Network inputs of equal length.
 
     Returns:
         input_ids, attention_mask, token_type_ids: int64 (n, longest of the batch).
+        starts, ends: int64 (n, most sentences of the batch); 0 where a window has fewer.
     """
-    shape = (len(batch), max(len(item.input_ids) for item in batch))
+    tokens = (len(windows), max(len(window.input_ids) for window in windows))
+    sentences = (len(windows), max(len(window.starts) for window in windows))
     arrays = {
-        "input_ids": np.full(shape, pad_id, dtype=np.int64),
-        "attention_mask": np.zeros(shape, dtype=np.int64),
-        "token_type_ids": np.zeros(shape, dtype=np.int64),
+        "input_ids": np.full(tokens, pad_id, dtype=np.int64),
+        "attention_mask": np.zeros(tokens, dtype=np.int64),
+        "token_type_ids": np.zeros(tokens, dtype=np.int64),
+        "starts": np.zeros(sentences, dtype=np.int64),
+        "ends": np.zeros(sentences, dtype=np.int64),
     }
-    for row, item in enumerate(batch):
-        length = len(item.input_ids)
-        arrays["input_ids"][row, :length] = item.input_ids
+    for row, window in enumerate(windows):
+        length, count = len(window.input_ids), len(window.starts)
+        arrays["input_ids"][row, :length] = window.input_ids
         arrays["attention_mask"][row, :length] = 1
-        arrays["token_type_ids"][row, :length] = item.token_type_ids
+        arrays["token_type_ids"][row, :length] = window.token_type_ids
+        arrays["starts"][row, :count] = window.starts
+        arrays["ends"][row, :count] = window.ends
     return arrays

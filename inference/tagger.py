@@ -14,7 +14,7 @@ from policy_tagger.inference.backends import Backend, Logits, Precision, open_gr
 from policy_tagger.inference.checkpoint import DEFAULT_MODEL, TOKENIZER, Checkpoint
 from policy_tagger.inference.codebook import Codebook
 from policy_tagger.inference.decision import decide, probabilities
-from policy_tagger.inference.encoding import EncodedSentence, SentenceEncoding, pad
+from policy_tagger.inference.encoding import EncodedWindow, SentenceEncoding, pad, sentence_count
 from policy_tagger.inference.errors import InputError
 from policy_tagger.inference.sentences import SentenceSplitter
 
@@ -120,13 +120,13 @@ class PolicyTagger:
         """
         if isinstance(documents, str) or any(isinstance(document, str) for document in documents):
             raise TypeError("documents must be lists of sentences. Got a string; use predict_document for a text.")
-        encoded = self.encoding.encode_documents(documents)
+        windows = self.encoding.encode_documents(documents)
         sentences = [sentence for document in documents for sentence in document]
-        return self.label(sentences, encoded, self.probabilities(encoded))
+        return self.label(sentences, windows, self.probabilities(windows))
 
-    def probabilities(self, encoded: Sequence[EncodedSentence]) -> dict[str, np.ndarray]:
-        """Encoded sentences → task id → float32 (n, n_labels), as `predict_proba` returns them."""
-        logits = run_network(self.backend, encoded, self.encoding.pad_id, self.codebook.output_sizes)
+    def probabilities(self, windows: Sequence[EncodedWindow]) -> dict[str, np.ndarray]:
+        """Windows with n sentences → task id → float32 (n, n_labels), as `predict_proba` returns them."""
+        logits = run_network(self.backend, windows, self.encoding.pad_id, self.codebook.output_sizes)
         decisions = self.checkpoint.decision.tasks
         return {
             name: probabilities(logits[name], task, decisions[name].temperature)
@@ -134,9 +134,10 @@ class PolicyTagger:
         }
 
     def label(
-        self, sentences: Sequence[str], encoded: Sequence[EncodedSentence], values: Mapping[str, np.ndarray]
+        self, sentences: Sequence[str], windows: Sequence[EncodedWindow], values: Mapping[str, np.ndarray]
     ) -> list[TaggedSentence]:
-        """n sentences, what they were encoded to, and their probabilities → sentences with labels."""
+        """n sentences, the windows they were encoded to, and their probabilities → sentences with labels."""
+        truncated = [is_truncated for window in windows for is_truncated in window.truncated]
         labels, shown = {}, {}
         for name, task in self.codebook.tasks.items():
             given = decide(values[name], task, self.checkpoint.decision.tasks[name])
@@ -151,7 +152,7 @@ class PolicyTagger:
                 text=sentence,
                 labels={name: labels[name][row] for name in labels},
                 probabilities={name: shown[name][row] for name in shown},
-                truncated=encoded[row].truncated,
+                truncated=truncated[row],
             )
             for row, sentence in enumerate(sentences)
         ]
@@ -164,34 +165,39 @@ class PolicyTagger:
 
 
 def run_network(
-    backend: Backend, encoded: Sequence[EncodedSentence], pad_id: int, output_sizes: Mapping[str, int]
+    backend: Backend, windows: Sequence[EncodedWindow], pad_id: int, output_sizes: Mapping[str, int]
 ) -> Logits:
-    """Logits of all inputs, in input order, computed in batches of similar length; equal inputs are computed once.
+    """Logits of all sentences, in input order, computed in batches of windows of similar length; equal windows are computed once.
 
     Args:
+        windows: Holding n sentences.
         output_sizes: Task id → number of labels.
 
     Returns:
         Task id → float32 (n, n_labels).
     """
-    places: dict[tuple[tuple[int, ...], tuple[int, ...]], int] = {}
-    row_of = [places.setdefault((tuple(e.input_ids), tuple(e.token_type_ids)), len(places)) for e in encoded]
-    first = np.unique(row_of, return_index=True)[1]
-    out = {name: np.empty((len(first), size), dtype=np.float32) for name, size in output_sizes.items()}
-    lengths = np.array([len(encoded[i].input_ids) for i in first], dtype=np.int64)
+    places: dict[tuple[int, ...], int] = {}
+    place_of = [places.setdefault((*window.input_ids, *window.starts), len(places)) for window in windows]
+    different = [windows[i] for i in np.unique(place_of, return_index=True)[1]]
+    computed: list[dict[str, np.ndarray]] = [{}] * len(different)
 
     def compute(rows: np.ndarray) -> None:
-        logits = backend.logits(pad([encoded[first[row]] for row in rows], pad_id))
-        for name in out:
-            out[name][rows] = logits[name]
+        logits = backend.logits(pad([different[row] for row in rows], pad_id))
+        for i, row in enumerate(rows):
+            count = len(different[row].starts)
+            computed[row] = {name: values[i, :count] for name, values in logits.items()}
 
-    batches = token_batches(lengths, BATCH_TOKENS)
-    if len(batches) == 1:
-        compute(batches[0])
-    elif batches:
-        with ThreadPoolExecutor(backend.streams) as pool:
-            list(pool.map(compute, batches))
-    return {name: values[row_of] for name, values in out.items()}
+    batches = token_batches(np.array([len(window.input_ids) for window in different], dtype=np.int64), BATCH_TOKENS)
+    with ThreadPoolExecutor(min(backend.streams, max(len(batches), 1))) as pool:
+        list(pool.map(compute, batches))
+    out = {name: np.empty((sentence_count(windows), size), dtype=np.float32) for name, size in output_sizes.items()}
+    start = 0
+    for place in place_of:
+        count = len(different[place].starts)
+        for name, values in out.items():
+            values[start : start + count] = computed[place][name]
+        start += count
+    return out
 
 
 def token_batches(lengths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:

@@ -102,9 +102,9 @@ output: {folder / "checkpoint"}
 codebook: {tiny_codebook}
 data: {{files: [{tiny_data}]}}
 encoder: {{model: {tiny_encoder}, dropout: 0.1}}
-encoding: {{max_length: 48, context_sentences: 2}}
+encoding: {{max_length: 48, window_sentences: 3}}
 training:
-  {{epochs: 20, batch_size: 4, learning_rate: 0.003, head_learning_rate: 0.01, patience: 20, metric: loss, precision: fp32}}
+  {{epochs: 30, batch_size: 2, learning_rate: 0.003, head_learning_rate: 0.01, patience: 20, metric: loss, precision: fp32}}
 """,
         encoding="utf-8",
     )

@@ -58,8 +58,8 @@ class DistillationConfig(Schema):
 class TrainingConfig(Schema):
     epochs: Annotated[int, Field(ge=1)] = 5
     """Passes over the training sentences, at most."""
-    batch_size: Annotated[int, Field(ge=1, le=65536)] = 32
-    """Sentences in a step, per device."""
+    batch_size: Annotated[int, Field(ge=1, le=65536)] = 8
+    """Windows in a step, per device; a window holds neighbouring sentences of one document."""
     learning_rate: Annotated[float, Field(gt=0)] = 5e-5
     """Peak learning rate of the encoder; linear warm-up and linear decay to zero."""
     head_learning_rate: Annotated[float, Field(gt=0)] = 1e-3
@@ -90,7 +90,7 @@ class TrainConfig(Schema):
     data: DataConfig
     encoder: EncoderConfig
     encoding: EncodingSettings = EncodingSettings()
-    """How a sentence and its context become one input."""
+    """How the sentences of a document become inputs."""
     tasks: dict[str, TaskConfig] = {}
     """Task of the codebook → its loss; the defaults for tasks not named here."""
     distillation: DistillationConfig | None = None

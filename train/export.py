@@ -23,11 +23,10 @@ from policy_tagger.inference.checkpoint import (
     TOKENIZER,
     WEIGHTS,
     Checkpoint,
-    write_manifest,
 )
 from policy_tagger.inference.codebook import Codebook
 from policy_tagger.inference.decision import Decision, decide, probabilities
-from policy_tagger.inference.encoding import EncodedSentence, SentenceEncoding
+from policy_tagger.inference.encoding import EncodedWindow, SentenceEncoding, sentence_count
 from policy_tagger.inference.errors import InputError
 from policy_tagger.inference.files import read_json, write_json
 from policy_tagger.inference.tagger import run_network
@@ -62,16 +61,16 @@ def write_checkpoint(
     codebook: Codebook,
     decision: Decision,
     encoding: SentenceEncoding,
-    samples: Sequence[EncodedSentence],
+    samples: Sequence[EncodedWindow],
 ) -> Parity:
-    """Write everything that prediction needs, the manifest last; `run.json` and the card are added by the caller.
+    """Write everything that prediction needs but the manifest; that, `run.json` and the card are the caller's.
 
     Args:
         model: With weights rounded by `round_to_half`.
         samples: Inputs on which graph and network are compared.
 
     Raises:
-        InputError: the exported graph does not compute what the network does; there is no manifest then.
+        InputError: the exported graph does not compute what the network does.
     """
     import yaml
 
@@ -92,20 +91,20 @@ def write_checkpoint(
     )
     write_json(folder / DECISION, decision.model_dump())
     export_graph(model, folder / GRAPH)
-    parity = check_parity(model, folder / GRAPH, samples, encoding.pad_id, codebook, decision)
-    write_manifest(folder)
-    return parity
+    return check_parity(model, folder / GRAPH, samples, encoding.pad_id, codebook, decision)
 
 
 def export_graph(model: TaggerModel, path: Path) -> None:
     """Write the network as an OpenVINO graph with half-precision weights and free batch and length."""
     import openvino as ov
 
-    ids = torch.tensor([[2, 5, 6, 3], [2, 7, 3, 0]])
+    ids = torch.tensor([[2, 5, 3, 6, 3], [2, 7, 8, 3, 0]])
     example = {
         "input_ids": ids,
-        "attention_mask": torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]]),
+        "attention_mask": torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 1, 0]]),
         "token_type_ids": torch.zeros_like(ids),
+        "starts": torch.tensor([[1, 3], [1, 0]]),
+        "ends": torch.tensor([[2, 4], [3, 0]]),
     }
     # Tracing warns about every shape it reads; the parity check is what tells whether that mattered.
     logging.getLogger("nncf").setLevel(logging.ERROR)
@@ -134,7 +133,7 @@ def load_network(checkpoint: Checkpoint) -> TaggerModel:
 def check_parity(
     model: TaggerModel,
     graph: Path,
-    encoded: Sequence[EncodedSentence],
+    windows: Sequence[EncodedWindow],
     pad_id: int,
     codebook: Codebook,
     decision: Decision,
@@ -145,8 +144,8 @@ def check_parity(
         InputError: probabilities differ by more than 1e-4; the export is not usable.
     """
     sizes = codebook.output_sizes
-    reference = run_network(TorchBackend(model), encoded, pad_id, sizes)
-    exported = run_network(OpenVINOBackend(graph), encoded, pad_id, sizes)
+    reference = run_network(TorchBackend(model), windows, pad_id, sizes)
+    exported = run_network(OpenVINOBackend(graph), windows, pad_id, sizes)
     difference, changed = 0.0, 0
     for name, task in codebook.tasks.items():
         pair: list[np.ndarray] = [
@@ -161,12 +160,22 @@ def check_parity(
             f"{graph} differs from the trained network by {difference:.1e} in a probability; the limit is "
             f"{MAX_PROBABILITY_DIFFERENCE:.0e}. This encoder cannot be exported; choose another encoder.model."
         )
-    return Parity(len(encoded), difference, changed)
+    return Parity(sentence_count(windows), difference, changed)
 
 
 def versions() -> dict[str, Any]:
     """Versions of what made the checkpoint."""
     from importlib.metadata import version
 
-    names = ("policy-tagger", "torch", "transformers", "tokenizers", "openvino", "scikit-learn", "datasets", "evaluate")
+    names = (
+        "policy-tagger",
+        "torch",
+        "transformers",
+        "tokenizers",
+        "openvino",
+        "nncf",
+        "scikit-learn",
+        "datasets",
+        "evaluate",
+    )
     return {name: version(name) for name in names}

@@ -1,4 +1,4 @@
-"""What happens once the network is trained: checkpoint, parity with the exported graph, evaluation, model card."""
+"""What happens once the network is trained: checkpoint, parity with the exported graph, int8, evaluation, model card."""
 
 import os
 import platform
@@ -7,7 +7,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from policy_tagger.inference.checkpoint import CARD, RUN
+from policy_tagger.inference.checkpoint import CARD, RUN, write_manifest
 from policy_tagger.inference.codebook import Codebook
 from policy_tagger.inference.decision import Decision
 from policy_tagger.inference.encoding import SentenceEncoding
@@ -16,11 +16,12 @@ from policy_tagger.inference.tagger import PolicyTagger
 from policy_tagger.train.card import model_card
 from policy_tagger.train.config import TrainConfig
 from policy_tagger.train.data import SPLITS, LabelledData, texts_by_document
-from policy_tagger.train.evaluation import Evaluation, counts, evaluate
+from policy_tagger.train.evaluation import Evaluation, counts, evaluate, label_vectors
 from policy_tagger.train.export import versions, write_checkpoint
 from policy_tagger.train.model import TaggerModel
+from policy_tagger.train.quantise import quantise
 
-PARITY_DOCUMENTS = 20
+PARITY_WINDOWS = 100
 
 
 def finish(
@@ -39,8 +40,14 @@ def finish(
     Args:
         record: What `run.json` says about the training so far; data, parity, metrics and versions are added.
     """
-    samples = encoding.encode_documents(texts_by_document(data.select("validation"))[:PARITY_DOCUMENTS])
+    train, validation = (
+        encoding.encode_documents(texts_by_document(data.select(split))) for split in ("train", "validation")
+    )
+    samples = validation[:PARITY_WINDOWS]
     parity = write_checkpoint(output, model, tokenizer, codebook, decision, encoding, samples)
+    labels = label_vectors(data.select("validation"), codebook)
+    quantised = quantise(output, train, validation, labels, encoding.pad_id, codebook, decision)
+    write_manifest(output)
     tagger = PolicyTagger.from_pretrained(output)
     splits = ("validation", "test") if config.data.measure_test and data.select("test") else ("validation",)
     evaluations = {split: evaluate(tagger, data.select(split)) for split in splits}
@@ -54,12 +61,13 @@ def finish(
                 "sentences": {split: len(data.select(split)) for split in SPLITS},
             },
             "parity": vars(parity),
+            "quantisation": quantised.to_dict(),
             "metrics": {split: evaluation.to_dict() for split, evaluation in evaluations.items()},
             "versions": versions(),
             "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         },
     )
-    (output / CARD).write_text(model_card(tagger.checkpoint, config, data, evaluations), encoding="utf-8")
+    (output / CARD).write_text(model_card(tagger.checkpoint, config, data, evaluations, quantised), encoding="utf-8")
     for split, evaluation in evaluations.items():
         print(f"{split} ({counts(evaluation)}): {headline(evaluation)}", flush=True)
     print(f"Finished: {output} ({tagger.checkpoint.model_id})", flush=True)

@@ -1,4 +1,4 @@
-"""What `transformers.Trainer` is given: the order of sentences, batches, the loss, and what happens at an evaluation."""
+"""What `transformers.Trainer` is given: the order of windows, batches, the loss, and what happens at an evaluation."""
 
 import shutil
 from collections.abc import Iterator, Sequence
@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from transformers import ProgressCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
 
-from policy_tagger.inference.encoding import EncodedSentence, pad
-from policy_tagger.train.model import TaskLoss
+from policy_tagger.inference.encoding import EncodedWindow, pad
+from policy_tagger.train.model import NOT_ANNOTATED, TaskLoss
 
 COMPLETE = "complete"  # written last into a state
 LABELS = "labels_"  # prefix of a task's label vectors in a batch
@@ -81,17 +81,22 @@ class LengthGroupedOrder(torch.utils.data.Sampler[int]):
 
 
 class Collator:
-    """Rows of the dataset → padded tensors, through the one padding there is."""
+    """Rows of the dataset, windows with their label vectors → padded tensors, through the one padding there is."""
 
     def __init__(self, pad_id: int):
         self._pad_id = pad_id
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        encoded = [EncodedSentence(row["input_ids"], row["token_type_ids"], False) for row in rows]
-        batch = {name: torch.from_numpy(array) for name, array in pad(encoded, self._pad_id).items()}
-        for name in rows[0]:
-            if name.startswith(LABELS):
-                batch[name] = torch.tensor([row[name] for row in rows], dtype=torch.float32)
+        windows = [
+            EncodedWindow(row["input_ids"], row["token_type_ids"], row["starts"], row["ends"], []) for row in rows
+        ]
+        batch = {name: torch.from_numpy(array) for name, array in pad(windows, self._pad_id).items()}
+        most = batch["starts"].shape[1]
+        for name in (name for name in rows[0] if name.startswith(LABELS)):
+            vectors = torch.full((len(rows), most, len(rows[0][name][0])), NOT_ANNOTATED)
+            for row, content in enumerate(rows):
+                vectors[row, : len(content[name])] = torch.tensor(content[name])
+            batch[name] = vectors
         return batch
 
 

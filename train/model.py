@@ -43,19 +43,19 @@ class Head(nn.Module):
             nn.init.normal_(weight, std=0.02) if weight.ndim > 1 else nn.init.zeros_(weight)
 
     def forward(self, whole: torch.Tensor, tokens: torch.Tensor, in_sentence: torch.Tensor) -> torch.Tensor:
-        """whole (n, 2 × hidden_size), tokens (n, length, hidden_size + embedding_size), in_sentence 0 or 1 (n, length, 1) → logits
-        (n, labels)."""
+        """whole (n, sentences, 2 × hidden_size), tokens (n, length, hidden_size + embedding_size), in_sentence 0 or 1
+        (n, sentences, length) → logits (n, sentences, labels)."""
         tokens = self.dropout(tokens)
-        shares = (self.attention(tokens) + (1 - in_sentence) * OUTSIDE).softmax(dim=1)
-        logits: torch.Tensor = self.whole(self.dropout(whole)) + (shares * self.found(tokens)).sum(dim=1)
+        outside = (1 - in_sentence).unsqueeze(3) * OUTSIDE
+        shares = (self.attention(tokens).unsqueeze(1) + outside).softmax(dim=2)
+        logits: torch.Tensor = self.whole(self.dropout(whole)) + (shares * self.found(tokens).unsqueeze(1)).sum(dim=2)
         return logits
 
 
 class TaggerModel(nn.Module):
-    """One pass of the encoder for all tasks.
+    """One pass of the encoder for all sentences of a window and all tasks.
 
-    The heads see the first token ([CLS]) beside the mean over the first segment, the sentence itself, and its tokens; all tokens where the
-    encoder knows one segment only. Pretraining by masked words alone leaves [CLS] untaught, and the rest makes up for it.
+    The heads see of each sentence the separator behind it beside the mean over its tokens, and the tokens themselves.
 
     Args:
         encoder: Any model whose output has `last_hidden_state`.
@@ -75,17 +75,24 @@ class TaggerModel(nn.Module):
         self._takes_types = "token_type_ids" in inspect.signature(encoder.forward).parameters
 
     def forward(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        token_type_ids: torch.Tensor,
+        starts: torch.Tensor,
+        ends: torch.Tensor,
     ) -> dict[str, torch.Tensor]:
-        """Inputs int64 (n, length) → task id → logits (n, n_labels)."""
+        """Inputs as `encoding.pad` makes them → task id → logits (n, sentences, n_labels)."""
         types = {"token_type_ids": token_type_ids} if self._takes_types else {}
-        output = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **types)
-        hidden = output.last_hidden_state
-        in_sentence = (attention_mask * (1 - token_type_ids)).unsqueeze(2).to(hidden.dtype)
-        mean = (hidden * in_sentence).sum(dim=1) / in_sentence.sum(dim=1)
-        whole = torch.cat([hidden[:, 0], mean], dim=1)
+        hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **types).last_hidden_state
+        places = torch.arange(input_ids.shape[1], device=input_ids.device)
+        inside = (places >= starts.unsqueeze(2)) & (places < ends.unsqueeze(2))
+        in_sentence = inside.to(hidden.dtype)
+        mean = in_sentence @ hidden / in_sentence.sum(dim=2, keepdim=True).clamp(min=1)
+        separators = hidden.gather(1, ends.unsqueeze(2).expand(-1, -1, hidden.shape[2]))
         words = self.embedding_norm(self.encoder.get_input_embeddings()(input_ids))
         tokens = torch.cat([hidden, words.to(hidden.dtype)], dim=2)
+        whole = torch.cat([separators, mean], dim=2)
         return {task: head(whole, tokens, in_sentence) for task, head in zip(self._tasks, self.heads, strict=True)}
 
     def start_from_frequencies(self, labels: Mapping[str, np.ndarray], kinds: Mapping[str, str]) -> None:
@@ -134,8 +141,8 @@ class TaskLoss:
         self._kind, self._label_weights, self._weight = kind, label_weights, weight
 
     def __call__(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Logits and label vectors (or probabilities of a teacher), both (n, n_labels) → scalar; 0 where no sentence is annotated."""
-        annotated = labels[:, 0] != NOT_ANNOTATED
+        """Logits and label vectors (or probabilities of a teacher), both (…, n_labels) → scalar; 0 where no sentence is annotated."""
+        annotated = labels[..., 0] != NOT_ANNOTATED
         logits, labels = logits.float()[annotated], labels[annotated]
         if not len(labels):
             return logits.sum() * 0.0

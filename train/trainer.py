@@ -124,9 +124,9 @@ def train(config: TrainConfig, resume: bool = False) -> Path:
     # Trainer leaves the forward pass wrapped in bf16 autocast; calibration and export want the network itself.
     model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     round_to_half(model)
-    encoded = material.encoding.encode_documents(texts_by_document(validation))
+    windows = material.encoding.encode_documents(texts_by_document(validation))
     backend = TorchBackend(model, str(trainer.args.device))
-    logits = run_network(backend, encoded, material.encoding.pad_id, material.codebook.output_sizes)
+    logits = run_network(backend, windows, material.encoding.pad_id, material.codebook.output_sizes)
     decision = fit_decision(material.codebook, logits, label_vectors(validation, material.codebook))
     record = {
         "config": config.model_dump(),
@@ -254,13 +254,14 @@ def _build_trainer(
 
 
 def _dataset(sentences: list[LabelledSentence], targets: dict[str, np.ndarray], material: _Material) -> Dataset:
-    encoded = material.encoding.encode_documents(texts_by_document(sentences))
+    windows = material.encoding.encode_documents(texts_by_document(sentences))
     columns: dict[str, Any] = {
-        "input_ids": [item.input_ids for item in encoded],
-        "token_type_ids": [item.token_type_ids for item in encoded],
+        name: [getattr(window, name) for window in windows]
+        for name in ("input_ids", "token_type_ids", "starts", "ends")
     }
+    borders = np.cumsum([len(window.starts) for window in windows])[:-1]
     for name, vectors in targets.items():
-        columns[LABELS + name] = vectors.tolist()
+        columns[LABELS + name] = [rows.tolist() for rows in np.split(vectors, borders)]
     return Dataset.from_dict(columns)
 
 
@@ -293,7 +294,14 @@ def _metrics_of(prediction: EvalPrediction, codebook: Codebook) -> dict[str, flo
         dict(zip(tasks, values if isinstance(values, tuple | list) else (values,), strict=True))
         for values in (prediction.predictions, prediction.label_ids)
     )
-    return validation_metrics(codebook, logits, labels)
+    # Windows have fewer sentences than the longest: NOT_ANNOTATED within a batch, below that where Trainer joins batches.
+    rows = {name: values.reshape(-1, values.shape[2]) for name, values in labels.items()}
+    real = {name: vectors[:, 0] > NOT_ANNOTATED for name, vectors in rows.items()}
+    return validation_metrics(
+        codebook,
+        {name: values.reshape(-1, values.shape[2])[real[name]] for name, values in logits.items()},
+        {name: vectors[real[name]] for name, vectors in rows.items()},
+    )
 
 
 def validation_metrics(

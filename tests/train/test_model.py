@@ -62,10 +62,13 @@ def test_bert_roberta_and_electra_export_to_the_same_numbers(config: BertConfig,
             "input_ids": np.where(mask, rng.integers(5, 50, (rows, length)), config.pad_token_id),
             "attention_mask": mask,
             "token_type_ids": np.zeros((rows, length), dtype=np.int64),
+            "starts": np.array([[0, length // 2, 0]] * rows),
+            "ends": np.array([[length // 2, length - 1, 0]] * rows),  # the third is no sentence
         }
         expected, exported = torch_backend.logits(inputs), graph.logits(inputs)
         assert expected.keys() == exported.keys() == {"topic", "type"}
         for task in expected:
+            assert exported[task].shape[:2] == (rows, 3)
             np.testing.assert_allclose(exported[task], expected[task], atol=1e-4)
 
 

@@ -29,6 +29,8 @@ CHECKPOINT_FILES = {
     "decision.json",
     "openvino_model.xml",
     "openvino_model.bin",
+    "openvino_int8.xml",
+    "openvino_int8.bin",
     "manifest.json",
     "run.json",
     "README.md",
@@ -46,15 +48,16 @@ def test_eight_sentences_are_learnt_by_heart(tiny_tagger: PolicyTagger) -> None:
     assert [sentence.labels["voice"] for sentence in found] == list(voices)
 
 
-def test_torch_and_exported_graph_agree(tiny_checkpoint: Path, tiny_tagger: PolicyTagger) -> None:
+def test_torch_and_exported_graph_agree(tiny_checkpoint: Path) -> None:
     checkpoint = Checkpoint.open(tiny_checkpoint)
     reference = PolicyTagger(checkpoint, TorchBackend(load_network(checkpoint)))
+    exported_tagger = PolicyTagger.from_pretrained(tiny_checkpoint, precision="fp32")
     texts = [text for _, text, _, _ in TINY_SENTENCES] + ["처음 보는 문장 " * n for n in range(1, 40)]
     ids = ["one document"] * len(texts)
-    expected, exported = reference.predict_proba(texts, ids), tiny_tagger.predict_proba(texts, ids)
+    expected, exported = reference.predict_proba(texts, ids), exported_tagger.predict_proba(texts, ids)
     for task in expected:
         np.testing.assert_allclose(exported[task], expected[task], atol=1e-4)
-    assert [s.labels for s in tiny_tagger.predict(texts, ids)] == [s.labels for s in reference.predict(texts, ids)]
+    assert [s.labels for s in exported_tagger.predict(texts, ids)] == [s.labels for s in reference.predict(texts, ids)]
 
 
 def test_run_json_records_config_data_and_metrics(tiny_checkpoint: Path, tiny_data: Path) -> None:
