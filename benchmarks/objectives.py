@@ -7,7 +7,6 @@ the sentences that are annotated twice; figures are on validation.
 """
 
 import argparse
-import json
 import tempfile
 import time
 from collections.abc import Iterator
@@ -15,13 +14,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from runs import HEADER, VALIDATION_ONLY, annotated_twice, cells, run
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import nn
 from torch.nn import functional
 
 from policy_tagger.inference.schema import load_yaml
-from policy_tagger.train.config import load_train_config, shipped_config
+from policy_tagger.train.config import shipped_config
 from policy_tagger.train.corpus import mask_words
 from policy_tagger.train.pretrain import (
     MaskedLanguageModel,
@@ -31,9 +31,7 @@ from policy_tagger.train.pretrain import (
     prepare,
     write_encoder,
 )
-from policy_tagger.train.trainer import train
 
-FIGURES = [("themes", "micro_f1"), ("themes", "macro_f1"), ("role", "accuracy"), ("role", "macro_f1")]
 LEARNING_RATES = {"masked language modelling": 1e-3, "replaced-token detection": 5e-4}
 WARM_UP, DECAY = 0.05, 0.5  # shares of the time
 UNSEEN = 100_000  # batches from here on were in no run
@@ -47,11 +45,7 @@ def main() -> None:
     arguments = parser.parse_args()
     overrides = [f"output={arguments.run}", *arguments.set]
     config = load_yaml(shipped_config("pretrain", "small"), PretrainConfig, overrides)
-    print(
-        "| objective | tokens | themes micro-F1 | themes macro-F1 | role accuracy | role macro-F1 |\n"
-        + "|---" * 6
-        + "|"
-    )
+    print(f"| objective | tokens {HEADER}\n|---|---|---|---|---|---|")
     for name in LEARNING_RATES:
         with tempfile.TemporaryDirectory() as scratch:
             tokens = go_on(name, config, arguments.minutes * 60, Path(scratch) / "encoder")
@@ -115,12 +109,8 @@ def begun(config: PretrainConfig, tokenizer: Tokenizer) -> MaskedLanguageModel:
 
 
 def fine_tuned(work: Path) -> str:
-    files = [f"data/corpus/{split}.jsonl" for split in ("train", "validation", "test")]
-    overrides = [f"output={work / 'tagger'}", f"encoder.model={work / 'encoder'}", f"data.files={json.dumps(files)}"]
-    train(load_train_config("small", [*overrides, "data.measure_test=false"]))
-    record = json.loads((work / "tagger" / "run.json").read_text(encoding="utf-8"))
-    tasks = record["metrics"]["validation"]["tasks"]
-    return " | ".join(f"{tasks[task][metric]:.3f}" for task, metric in FIGURES)
+    overrides = [f"encoder.model={work / 'encoder'}", annotated_twice(Path("data/corpus")), VALIDATION_ONLY]
+    return cells(run(work / "tagger", overrides)["validation"])
 
 
 if __name__ == "__main__":

@@ -7,24 +7,15 @@ split and says how far three runs differ; the other two stay on validation. Each
 
 import argparse
 import json
-import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from transformers import AutoConfig, AutoTokenizer
+from runs import FIGURES, HEADER, VALIDATION_ONLY, annotated_twice, cells, run, write_unpretrained
 
-from policy_tagger.inference.checkpoint import MODELS_FOLDER
-from policy_tagger.train.config import load_train_config
 from policy_tagger.train.data import SPLITS
-from policy_tagger.train.model import build_encoder
-from policy_tagger.train.trainer import train
 
 CORPUS = Path("data/corpus")
-FIGURES = [("themes", "micro_f1"), ("themes", "macro_f1"), ("role", "accuracy"), ("role", "macro_f1")]
-HEADER = "| themes micro-F1 | themes macro-F1 | role accuracy | role macro-F1 |"
-VALIDATION_ONLY = "data.measure_test=false"
 SHARES = (0.1, 0.25, 0.5, 1.0)
 SEEDS = (0, 1, 2)
 
@@ -60,14 +51,12 @@ def seeds(work: Path, overrides: list[str]) -> None:
 
 def ablations(work: Path, overrides: list[str], encoders: list[list[str]]) -> None:
     unpretrained = work / "unpretrained"
-    build_encoder(AutoConfig.from_pretrained(MODELS_FOLDER / "encoder")).save_pretrained(unpretrained)
-    AutoTokenizer.from_pretrained(MODELS_FOLDER / "encoder").save_pretrained(unpretrained)
-    twice = [str(CORPUS / f"{split}.jsonl") for split in SPLITS]
+    write_unpretrained(unpretrained)
     variants = [
         ("as shipped", []),
         ("without context", ["encoding.window_sentences=1", "training.batch_size=32"]),
         ("without pretraining", [f"encoder.model={unpretrained}"]),
-        ("without the sentences annotated once", [f"data.files={json.dumps(twice)}"]),
+        ("without the sentences annotated once", [annotated_twice(CORPUS)]),
         *((name, [f"encoder.model={folder}"]) for name, folder in encoders),
     ]
     print(f"| validation {HEADER}\n|---|---|---|---|---|")
@@ -89,22 +78,6 @@ def curve(work: Path, overrides: list[str]) -> None:
         metrics = run(work / f"run-{share}", [VALIDATION_ONLY, f"data.files=[{path}]", *overrides])
         sentences = sum(row["split"] == "train" for row in kept)
         print(f"| {share:.0%} | {sentences:,} | {cells(metrics['validation'])} |", flush=True)
-
-
-def run(output: Path, overrides: list[str]) -> dict[str, dict[str, Any]]:
-    """Train once; split → task → metrics."""
-    print(f"{output.name}: {' '.join(overrides)}", file=sys.stderr, flush=True)
-    train(load_train_config("small", [f"output={output}", *overrides]))
-    record = json.loads((output / "run.json").read_text(encoding="utf-8"))
-    return {split: metrics["tasks"] for split, metrics in record["metrics"].items()}
-
-
-def cells(tasks: dict[str, Any], with_intervals: bool = False) -> str:
-    found = []
-    for task, metric in FIGURES:
-        low, high = tasks[task]["intervals_95"][metric]
-        found.append(f"{tasks[task][metric]:.3f}" + (f" ({low:.3f}–{high:.3f})" if with_intervals else ""))
-    return " | ".join(found)
 
 
 if __name__ == "__main__":

@@ -13,15 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import yaml
+from runs import run, write_unpretrained
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics import f1_score
 from sklearn.svm import LinearSVC
-from transformers import AutoConfig, AutoTokenizer
-
-from policy_tagger.inference.checkpoint import MODELS_FOLDER
-from policy_tagger.train.config import load_train_config
-from policy_tagger.train.model import build_encoder
-from policy_tagger.train.trainer import train
 
 SETTINGS = [
     "tasks={}",
@@ -37,7 +32,7 @@ def main(folder: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         work = Path(scratch)
         _write_data(titles, work)
-        _write_unpretrained(work / "unpretrained")
+        write_unpretrained(work / "unpretrained")
         rows = [("TF-IDF of character 1- to 4-grams + linear SVM", _tfidf(titles))]
         for name, model in (("same shape, not pretrained", work / "unpretrained"), ("embedded encoder", "embedded")):
             rows.append((name, _train(f"encoder.model={model}", work, work / f"checkpoint-{len(rows)}")))
@@ -67,12 +62,6 @@ def _write_data(titles: dict[str, list[dict[str, str]]], work: Path) -> None:
     )
 
 
-def _write_unpretrained(folder: Path) -> None:
-    source = MODELS_FOLDER / "encoder"
-    build_encoder(AutoConfig.from_pretrained(source)).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(source).save_pretrained(folder)
-
-
 def _tfidf(titles: dict[str, list[dict[str, str]]]) -> float:
     vectorizer = TfidfVectorizer(analyzer="char", ngram_range=(1, 4), min_df=2, sublinear_tf=True)
     features = vectorizer.fit_transform([row["text"] for row in titles["train"]])
@@ -82,10 +71,8 @@ def _tfidf(titles: dict[str, list[dict[str, str]]]) -> float:
 
 
 def _train(encoder: str, work: Path, output: Path) -> float:
-    files = [f"output={output}", f"codebook={work / 'ynat.yaml'}", f"data.files=[{work / 'ynat.jsonl'}]"]
-    train(load_train_config("small", [*files, encoder, *SETTINGS]))
-    run = json.loads((output / "run.json").read_text(encoding="utf-8"))
-    return float(run["metrics"]["test"]["tasks"]["topic"]["macro_f1"])
+    files = [f"codebook={work / 'ynat.yaml'}", f"data.files=[{work / 'ynat.jsonl'}]"]
+    return float(run(output, [*files, encoder, *SETTINGS])["test"]["topic"]["macro_f1"])
 
 
 if __name__ == "__main__":

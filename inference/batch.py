@@ -49,6 +49,32 @@ class PredictOptions:
     """Stop after more rows with an `error` than this."""
 
 
+@dataclass(frozen=True)
+class Job:
+    """Checked options: what to read, and the columns to write."""
+
+    options: PredictOptions
+    output_format: str
+    sources: list[Source]
+    columns: "OutputColumns"
+
+
+def prepare(tagger: PolicyTagger, options: PredictOptions, stack: ExitStack) -> Job:
+    """Check everything that can be checked before anything is written.
+
+    Args:
+        stack: Removes the temporary copy of standard input when it closes.
+
+    Raises:
+        InputError: inputs or output cannot be used; all problems of the inputs are listed.
+    """
+    output_format = _output_format(options)
+    sources = find_sources(options.inputs, options.input_format, stack)
+    _refuse_output_among_inputs(options, sources)
+    columns = OutputColumns(tagger, check_sources(sources, options.unit, options.text_column))
+    return Job(options, output_format, sources, columns)
+
+
 def predict_files(
     tagger: PolicyTagger, options: PredictOptions, on_progress: Callable[[Summary], None] | None = None
 ) -> Summary:
@@ -62,33 +88,54 @@ def predict_files(
             error, or an output that belongs to another run.
     """
     with ExitStack() as stack:
-        output_format = _output_format(options)
-        sources = find_sources(options.inputs, options.input_format, stack)
-        _refuse_output_among_inputs(options, sources)
-        columns = OutputColumns(tagger, check_sources(sources, options.unit, options.text_column))
-        output = stack.enter_context(_open_output(options, output_format, columns, sources))
-        summary = output.summary
+        job = prepare(tagger, options, stack)
+        output = stack.enter_context(_open_output(job))
         if not output.is_complete:
             errors = stack.enter_context(
-                ErrorRows(options.errors, options.max_errors, summary.errors, output.error_bytes, options.resume)
+                ErrorRows(options.errors, options.max_errors, output.summary.errors, output.error_bytes, options.resume)
             )
-            documents = read_documents(sources, options.unit, options.text_column, tagger.split, summary.documents)
-            groups = ahead(_groups(documents, tagger), GROUPS_AHEAD)
-            tagged = ahead(((group, _tag(group, tagger)) for group in groups), GROUPS_AHEAD)
-            for group, sentences in tagged:
-                rows = list(columns.rows(group.documents, iter(sentences)))
-                output.write(rows)
-                errors.add(rows)
-                summary.documents += len(group.documents)
-                summary.sentences += len(sentences)
-                summary.errors = errors.count
-                summary.truncated += sum(bool(row["truncated"]) for row in rows)
-                if group.ends_part:
-                    output.commit(summary, errors.bytes_written)
+            part = Summary()
+            for group in tag_sources(job.sources, options, tagger, job.columns, output.summary.documents):
+                output.write(group.rows)
+                errors.add(group.rows)
+                part += group.summary
                 if on_progress:
-                    on_progress(summary)
+                    on_progress(output.summary + part)
+                if group.ends_part:
+                    output.commit(part, errors.bytes_written)
+                    part = Summary()
         output.complete()
-    return summary
+    return output.summary
+
+
+@dataclass(frozen=True)
+class TaggedGroup:
+    """Rows that are written together."""
+
+    rows: list[dict[str, Any]]
+    summary: Summary
+    ends_part: bool
+
+
+def tag_sources(
+    sources: Sequence[Source], options: PredictOptions, tagger: PolicyTagger, columns: "OutputColumns", skip: int = 0
+) -> Iterator[TaggedGroup]:
+    """The output rows of sources in order; reading and splitting, and the network, each in a thread of its own.
+
+    Args:
+        skip: Documents (or pieces of long ones) to leave out at the start.
+    """
+    documents = read_documents(sources, options.unit, options.text_column, tagger.split, skip)
+    groups = ahead(_groups(documents, tagger), GROUPS_AHEAD)
+    for group, sentences in ahead(((group, _tag(group, tagger)) for group in groups), GROUPS_AHEAD):
+        rows = list(columns.rows(group.documents, iter(sentences)))
+        summary = Summary(
+            documents=len(group.documents),
+            sentences=len(sentences),
+            errors=sum(row["error"] is not None for row in rows),
+            truncated=sum(sentence.truncated for sentence in sentences),
+        )
+        yield TaggedGroup(rows, summary, group.ends_part)
 
 
 @dataclass(frozen=True)
@@ -215,7 +262,8 @@ class _StandardOutput:
             self._writer.write(rows)
 
     def commit(self, summary: Summary, error_bytes: int) -> None:
-        """Nothing to do: what is written is written."""
+        """What is written is written."""
+        self.summary += summary
 
     def complete(self) -> None:
         with explained("standard output"):
@@ -228,30 +276,39 @@ class _StandardOutput:
         pass
 
 
-def _open_output(
-    options: PredictOptions, output_format: str, columns: OutputColumns, sources: Sequence[Source]
-) -> _Output:
-    if options.output == STREAM:
-        if options.resume:
-            raise InputError("--resume needs an output that can be gone on with. Name a file or folder with -o.")
-        return _StandardOutput(output_format, columns)
-    path = Path(options.output)
+def _open_output(job: Job) -> _Output:
+    options = job.options
+    if options.output != STREAM:
+        return open_parts(job)
+    if options.resume:
+        raise InputError("--resume needs an output that can be gone on with. Name a file or folder with -o.")
+    return _StandardOutput(job.output_format, job.columns)
+
+
+def open_parts(job: Job, **more: Any) -> PartFiles:
+    """The part files of a job that writes to a file or folder.
+
+    Args:
+        more: What else decides the output, besides model, options and inputs.
+    """
+    options, path = job.options, Path(job.options.output)
     is_file = bool(path.suffix)
     if is_file and path.is_dir():
         raise InputError(
             f"-o {path} must be a file, as its ending says. Found a folder; name a folder without an ending."
         )
     run = {
-        **columns.provenance,
+        **job.columns.provenance,
         "unit": options.unit,
         "text_column": options.text_column,
-        "format": output_format,
+        "format": job.output_format,
         "errors": options.errors,
-        "columns": columns.names,
-        "inputs": [{"name": source.name, "sha256": file_hash(source.path)} for source in sources],
+        "columns": job.columns.names,
+        "inputs": [{"name": source.name, "sha256": file_hash(source.path)} for source in job.sources],
+        **more,
     }
     folder = path.with_name(path.name + ".parts") if is_file else path
-    return PartFiles(folder, run, output_format, columns.types, options.resume, path if is_file else None)
+    return PartFiles(folder, run, job.output_format, job.columns.types, options.resume, path if is_file else None)
 
 
 def _refuse_output_among_inputs(options: PredictOptions, sources: Sequence[Source]) -> None:

@@ -37,11 +37,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for problem in error.problems:
             print(f"policy-tagger: error: {problem}", file=sys.stderr)
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in TRAIN_EXTRA:
+        package = (error.name or "").partition(".")[0]
+        extra = "ray" if package == "ray" else "train" if package in TRAIN_EXTRA else None
+        if extra is None:
             raise
         print(
-            f"policy-tagger: error: this command needs the training extra ({error.name} is missing). "
-            "Install it with: pip install 'policy-tagger[train]'",
+            f"policy-tagger: error: this command needs the extra `{extra}` ({error.name} is missing). "
+            f"Install it with: pip install 'policy-tagger[{extra}]'",
             file=sys.stderr,
         )
     except BrokenPipeError:
@@ -117,6 +119,17 @@ def _add_predict(commands: Any) -> None:
         default="auto",
         help="of the network (default: int8 where the checkpoint has it, else fp32)",
     )
+    parser.add_argument(
+        "--backend",
+        choices=("openvino", "torch"),
+        default="openvino",
+        help="what computes: OpenVINO on the CPU (default), or PyTorch, on the GPU where there is one",
+    )
+    parser.add_argument(
+        "--engine", choices=("local", "ray"), default="local", help="this machine (default), or a Ray cluster"
+    )
+    parser.add_argument("--num-workers", type=_positive, default=2, metavar="N", help="of --engine ray (default: 2)")
+    parser.add_argument("--address", help="of a running Ray cluster (default: start one on this machine)")
     parser.set_defaults(command=_predict)
 
 
@@ -132,7 +145,9 @@ def _add_show(commands: Any) -> None:
 def _predict(options: argparse.Namespace) -> int:
     """Tag every sentence; one row a sentence, in input order."""
     from policy_tagger.inference.batch import PredictOptions, predict_files
+    from policy_tagger.inference.cluster import predict_on_cluster
     from policy_tagger.inference.progress import sentence_counter
+    from policy_tagger.inference.sentences import SentenceSplitter
     from policy_tagger.inference.tagger import PolicyTagger
 
     settings = PredictOptions(
@@ -146,9 +161,16 @@ def _predict(options: argparse.Namespace) -> int:
         errors=options.errors,
         max_errors=options.max_errors,
     )
-    tagger = PolicyTagger.from_pretrained(options.model, options.precision)
+    if options.unit == "document":
+        SentenceSplitter.load_in_background()
+    tagger = PolicyTagger.from_pretrained(options.model, options.precision, options.backend)
     with sentence_counter() as report:
-        summary = predict_files(tagger, settings, report)
+        if options.engine == "ray":
+            summary = predict_on_cluster(
+                tagger, options.precision, settings, options.num_workers, options.address, report
+            )
+        else:
+            summary = predict_files(tagger, settings, report)
     print(
         f"Tagged {summary.sentences:,} sentences in {summary.documents:,} document{'s' * (summary.documents != 1)} with {tagger.checkpoint.model_id}"
         + (f"; {summary.truncated:,} too long for the model and truncated" if summary.truncated else "")

@@ -8,10 +8,12 @@ from typing import Any
 
 from policy_tagger.inference.errors import InputError
 
+UNFINISHED = ".unfinished"  # in the name of what is being written
+
 
 def write_json(path: Path, content: Any) -> None:
     """Indented UTF-8 JSON, put in place atomically: after a crash there is the old file or the new one."""
-    unfinished = path.with_name(path.name + ".unfinished")
+    unfinished = path.with_name(path.name + UNFINISHED)
     with unfinished.open("w", encoding="utf-8") as file:
         file.write(json.dumps(content, ensure_ascii=False, indent=2) + "\n")
         file.flush()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from policy_tagger.inference.errors import InputError
-from policy_tagger.inference.files import read_json, write_json
+from policy_tagger.inference.files import UNFINISHED, read_json, write_json
 from policy_tagger.inference.writers import RowWriter, join_files, open_writer
 
 PART_ROWS = 16_384  # about ten seconds of work, which is what a kill can cost
@@ -21,24 +21,30 @@ LOCK = ".lock"
 FORMAT_VERSION = 1
 
 
-@dataclass
+@dataclass(frozen=True)
 class Summary:
-    """What a run did so far."""
+    """What a run, or a part of it, did."""
 
     documents: int = 0
     sentences: int = 0
     errors: int = 0
+    """Rows with an error."""
     truncated: int = 0
+    """Sentences whose end the model did not see."""
+
+    def __add__(self, other: "Summary") -> "Summary":
+        return Summary(**{name: value + vars(other)[name] for name, value in vars(self).items()})
 
 
 @dataclass(frozen=True)
-class _Part:
+class Part:
+    """One part file that is there for good."""
+
     name: str
     rows: int
-    error_bytes: int
-    """Length of the error file once the part was there."""
     summary: Summary
-    """Of the run up to and with this part."""
+    error_bytes: int = 0
+    """Length of the error file once the part was there."""
 
 
 class PartFiles:
@@ -71,10 +77,8 @@ class PartFiles:
         self.error_bytes = 0
         self.is_complete = False
         self._run, self._format, self._types, self._resume = dict(run), output_format, types, resume
-        self._parts: list[_Part] = []
-        self._writer: RowWriter | None = None
-        self._stream: IO[bytes] | None = None
-        self._rows = 0
+        self.parts: list[Part] = []
+        self._writer: PartWriter | None = None
 
     def __enter__(self) -> "PartFiles":
         if not self.folder.parent.is_dir():
@@ -94,46 +98,43 @@ class PartFiles:
         """Append rows to the part at hand."""
         with self._explained():
             if self._writer is None:
-                self._stream = self._unfinished.open("wb")
-                self._writer = open_writer(self._stream, self._format, self._types)
+                name = part_name(len(self.parts), self._format)
+                self._writer = PartWriter(self.folder, name, self._format, self._types)
             self._writer.write(rows)
-        self._rows += len(rows)
 
     def commit(self, summary: Summary, error_bytes: int) -> None:
         """Put the part at hand in place, for good.
 
         Args:
-            summary: Of the run with this part.
+            summary: Of the part.
             error_bytes: Length of the error file with this part.
         """
+        if self._writer is None:
+            return  # nothing since the last part
         with self._explained():
-            if self._writer is None or self._stream is None:
-                return  # nothing since the last part
-            self._writer.close()
-            _sync(self._stream)
-            self._stream.close()
-            name = f"part-{len(self._parts):05}.{self._format}"
-            self._unfinished.replace(self.folder / name)
-            _sync_folder(self.folder)
-            part = _Part(name, self._rows, error_bytes, Summary(**vars(summary)))
-            with (self.folder / JOURNAL).open("ab") as journal:
-                journal.write(json.dumps(asdict(part)).encode() + b"\n")
-                _sync(journal)
-        self._parts.append(part)
-        self._writer, self._stream, self._rows = None, None, 0
+            self._writer.put_in_place()
+        self.note(Part(self._writer.name, self._writer.rows, summary, error_bytes))
+        self._writer = None
+
+    def note(self, part: Part) -> None:
+        """Remember a part file that is in place."""
+        with self._explained(), (self.folder / JOURNAL).open("ab") as journal:
+            journal.write(json.dumps(asdict(part)).encode() + b"\n")
+            _sync(journal)
+        self.parts.append(part)
+        self.summary += part.summary
 
     def complete(self) -> None:
         """Say in the manifest that all is there; join the parts where one file was asked for."""
         with self._explained():
             if not self.is_complete:
-                if not self._parts:  # no input rows: an empty file with the right columns
+                if not self.parts:  # no input rows: an empty file with the right columns
                     self.write([])
-                    self.commit(self.summary, self.error_bytes)
-                parts = [{"name": part.name, "rows": part.rows} for part in self._parts]
-                totals = asdict(self._parts[-1].summary)
-                self._write_manifest(complete=True, **totals, parts=parts)
-                (self.folder / JOURNAL).unlink()
+                    self.commit(Summary(), 0)
+                parts = [{"name": part.name, "rows": part.rows} for part in sorted(self.parts, key=lambda p: p.name)]
+                self._write_manifest(complete=True, **asdict(self.summary), parts=parts)
                 self.is_complete = True
+            (self.folder / JOURNAL).unlink(missing_ok=True)
             if self.target:
                 manifest = read_json(self.folder / MANIFEST)
                 names = [part["name"] for part in manifest.pop("parts")]
@@ -143,29 +144,20 @@ class PartFiles:
                 joined.replace(self.target)
 
     def __exit__(self, *_: object) -> None:
-        with suppress(OSError, ValueError):  # closing again after a failed write
-            if self._writer:
-                self._writer.close()
-        with suppress(OSError, ValueError):
-            if self._stream:
-                self._stream.close()
-        self._unfinished.unlink(missing_ok=True)
+        if self._writer:
+            self._writer.discard()
         is_joined = self.is_complete and self.target is not None
-        if is_joined or not (self._parts or self.is_complete):
+        if is_joined or not (self.parts or self.is_complete):
             shutil.rmtree(self.folder, ignore_errors=True)
         self._release()
 
     @property
     def next_step(self) -> str:
         """What to do after the run broke off."""
-        if not self._parts:
+        if not self.parts:
             return ""
-        rows = sum(part.rows for part in self._parts)
+        rows = sum(part.rows for part in self.parts)
         return f"{rows:,} rows are safe in {self.folder}; go on with the same command and --resume."
-
-    @property
-    def _unfinished(self) -> Path:
-        return self.folder / "unfinished"
 
     def _acquire(self) -> Any:
         from filelock import FileLock, Timeout
@@ -185,7 +177,8 @@ class PartFiles:
 
     def _begin_or_go_on(self) -> None:
         if not (self.folder / MANIFEST).exists():
-            strangers = sorted(path.name for path in self.folder.iterdir() if path.name not in (LOCK, "unfinished"))
+            ours = (LOCK, MANIFEST + UNFINISHED)
+            strangers = sorted(path.name for path in self.folder.iterdir() if path.name not in ours)
             if strangers:
                 raise InputError(
                     f"{self.folder} must be empty or a run's own folder. Found {strangers[0]}. Name another with -o."
@@ -202,6 +195,8 @@ class PartFiles:
             raise InputError(
                 f"{self.folder} cannot be gone on with: {'; '.join(changes)}. Restore that, or name another place with -o."
             )
+        for leftover in self.folder.glob(f"{UNFINISHED}-*"):  # of runs that were killed
+            leftover.unlink()
         self.is_complete = manifest["complete"]
         if self.is_complete:
             self.summary = Summary(**{name: manifest[name] for name in (field.name for field in fields(Summary))})
@@ -216,13 +211,12 @@ class PartFiles:
             journal.write_bytes(b"".join(lines))
         for line in lines:
             content = json.loads(line)
-            self._parts.append(_Part(**{**content, "summary": Summary(**content["summary"])}))
-        missing = [part.name for part in self._parts if not (self.folder / part.name).exists()]
+            self.parts.append(Part(**{**content, "summary": Summary(**content["summary"])}))
+        missing = [part.name for part in self.parts if not (self.folder / part.name).exists()]
         if missing:
             raise InputError(f"{self.folder} has lost {missing[0]}. Restore it, or begin again in another folder.")
-        if self._parts:
-            self.summary = Summary(**vars(self._parts[-1].summary))
-            self.error_bytes = self._parts[-1].error_bytes
+        self.summary = sum((part.summary for part in self.parts), Summary())
+        self.error_bytes = self.parts[-1].error_bytes if self.parts else 0
 
     def _write_manifest(self, complete: bool, **more: Any) -> None:
         content = {"format": FORMAT_VERSION, "complete": complete, "run": self._run, **more}
@@ -232,6 +226,48 @@ class PartFiles:
     def _explained(self) -> Iterator[None]:
         with explained(self.target or self.folder, lambda: self.next_step):
             yield
+
+
+class PartWriter:
+    """One part file: under another name until it is whole.
+
+    Args:
+        folder: Where it goes.
+        name: Its name once it is whole.
+    """
+
+    def __init__(self, folder: Path, name: str, output_format: str, types: Mapping[str, Any]):
+        self.name, self.rows = name, 0
+        self._folder = folder
+        self._unfinished = folder / f"{UNFINISHED}-{name}-{os.getpid()}"
+        self._stream: IO[bytes] = self._unfinished.open("wb")
+        self._writer: RowWriter = open_writer(self._stream, output_format, types)
+
+    def write(self, rows: list[dict[str, Any]]) -> None:
+        """Append rows."""
+        self._writer.write(rows)
+        self.rows += len(rows)
+
+    def put_in_place(self) -> None:
+        """Make it durable, then give it its name."""
+        self._writer.close()
+        _sync(self._stream)
+        self._stream.close()
+        self._unfinished.replace(self._folder / self.name)
+        _sync_folder(self._folder)
+
+    def discard(self) -> None:
+        """Close and remove what is not whole."""
+        with suppress(OSError, ValueError):  # closing again after a failed write
+            self._writer.close()
+        with suppress(OSError, ValueError):
+            self._stream.close()
+        self._unfinished.unlink(missing_ok=True)
+
+
+def part_name(number: int, output_format: str) -> str:
+    """The name of a part file, in the order of the rows."""
+    return f"part-{number:05}.{output_format}"
 
 
 @contextmanager

@@ -2,11 +2,13 @@
 
 import re
 from functools import cache
+from threading import Lock, Thread
 from typing import Any
 
 from policy_tagger.inference.encoding import normalise
 
 _END_OF_SENTENCE = re.compile(r"[.!?…][”’\"'」』)\]]*$")
+_LOADING = Lock()
 
 
 @cache
@@ -25,7 +27,13 @@ class SentenceSplitter:
     """Splits Korean text with Kiwi (Lee 2024); a line break always ends a sentence."""
 
     def __init__(self) -> None:
-        self._kiwi = _kiwi()
+        with _LOADING:
+            self._kiwi = _kiwi()
+
+    @staticmethod
+    def load_in_background() -> None:
+        """Begin to load the analyser while something else is loaded; the first splitter waits for it."""
+        Thread(target=SentenceSplitter, daemon=True).start()
 
     def split(self, text: str) -> list[str]:
         """The sentences of a document, in order, NFC, without surrounding blanks; an empty list for blank text."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from policy_tagger.inference.backends import Backend, Logits, Precision, open_graph
+from policy_tagger.inference.backends import Backend, Library, Logits, Precision, open_backend
 from policy_tagger.inference.checkpoint import DEFAULT_MODEL, TOKENIZER, Checkpoint
 from policy_tagger.inference.codebook import Codebook
 from policy_tagger.inference.decision import decide, probabilities
@@ -52,18 +52,26 @@ class PolicyTagger:
         self._splitter: SentenceSplitter | None = None
 
     @classmethod
-    def from_pretrained(cls, model: str | Path = DEFAULT_MODEL, precision: Precision = "auto") -> "PolicyTagger":
+    def from_pretrained(
+        cls,
+        model: str | Path = DEFAULT_MODEL,
+        precision: Precision = "auto",
+        library: Library = "openvino",
+        threads: int | None = None,
+    ) -> "PolicyTagger":
         """Load a checkpoint directory, the embedded `default`, or a Hub id (`user/name`).
 
         Args:
             precision: Of the network on the CPU; `auto` is int8 where the checkpoint has a graph for it, else fp32.
+            library: `torch` needs the training extra, and takes the GPU where there is one.
+            threads: Of the CPU; all where None.
 
         Raises:
             InputError: not a checkpoint, files are missing or changed, or a precision that it or the CPU does not have.
         """
         checkpoint = Checkpoint.open(model)
         try:
-            return cls(checkpoint, open_graph(checkpoint, precision))
+            return cls(checkpoint, open_backend(checkpoint, library, precision, threads))
         except InputError:
             raise
         except Exception as error:  # the tokenizer's and OpenVINO's own kinds, all meaning: not a file they can read

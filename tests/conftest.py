@@ -104,7 +104,7 @@ data: {{files: [{tiny_data}]}}
 encoder: {{model: {tiny_encoder}, dropout: 0.1}}
 encoding: {{max_length: 48, window_sentences: 3}}
 training:
-  {{epochs: 30, batch_size: 2, learning_rate: 0.003, head_learning_rate: 0.01, patience: 20, metric: loss, precision: fp32}}
+  {{epochs: 10, batch_size: 2, learning_rate: 0.003, head_learning_rate: 0.01, patience: 20, metric: loss, precision: fp32}}
 """,
         encoding="utf-8",
     )

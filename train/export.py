@@ -116,6 +116,11 @@ def export_graph(model: TaggerModel, path: Path) -> None:
     ov.save_model(graph, path, compress_to_fp16=True)
 
 
+def torch_backend(checkpoint: Checkpoint) -> TorchBackend:
+    """The network in PyTorch, on the GPU where there is one; the entry point of `--backend torch`."""
+    return TorchBackend(load_network(checkpoint), "cuda" if torch.cuda.is_available() else "cpu")
+
+
 def load_network(checkpoint: Checkpoint) -> TaggerModel:
     """The PyTorch network of a checkpoint, in float32."""
     content = read_json(checkpoint.folder / CONFIG)

@@ -208,7 +208,7 @@ def pretrain(config: PretrainConfig, minutes: float | None = None) -> Path:
                 print(
                     f"{step * tokens_a_step / 1e6:.2f}M of {last_step * tokens_a_step / 1e6:.1f}M tokens · {rate:,.0f} tokens/s · "
                     f"loss {torch.stack(losses).mean():.3f} · masked accuracy {torch.stack(hits).mean():.3f} · "
-                    f"{left:.0f} minutes left",
+                    f"{left:.0f} min left",
                     flush=True,
                 )
                 reported, losses, hits = now, [], []

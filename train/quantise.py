@@ -1,8 +1,10 @@
 """The exported graph in int8, kept only where it decides as well."""
 
+import io
 import logging
 import warnings
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -58,7 +60,7 @@ def quantise(
         windows: Of the validation sentences.
         labels: Their label vectors, as `evaluation.label_vectors` makes them.
     """
-    _write_int8_graph(folder, calibration, pad_id)
+    write_int8_graph(folder, calibration, pad_id)
     found: dict[str, dict[str, float]] = {}
     given: dict[str, list[np.ndarray]] = {}
     for graph in (GRAPH, INT8_GRAPH):
@@ -86,7 +88,8 @@ def quantise(
     return Quantised(accepted, found[GRAPH], found[INT8_GRAPH], int(changed.any(axis=1).sum()), len(changed))
 
 
-def _write_int8_graph(folder: Path, calibration: Sequence[EncodedWindow], pad_id: int) -> None:
+def write_int8_graph(folder: Path, calibration: Sequence[EncodedWindow], pad_id: int) -> None:
+    """Quantise the exported graph in `folder`, whatever that costs in quality."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of NNCF's own imports
         import nncf
@@ -95,11 +98,12 @@ def _write_int8_graph(folder: Path, calibration: Sequence[EncodedWindow], pad_id
     nncf.set_log_level(logging.ERROR)
     chosen = np.unique(np.linspace(0, len(calibration) - 1, CALIBRATION_WINDOWS).round().astype(int))
     inputs = [pad([calibration[i]], pad_id) for i in chosen]
-    graph = nncf.quantize(
-        ov.Core().read_model(folder / GRAPH),
-        nncf.Dataset(inputs),
-        subset_size=len(inputs),
-        model_type=nncf.ModelType.TRANSFORMER,
-        advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE),
-    )
+    with redirect_stdout(io.StringIO()):  # its progress bars
+        graph = nncf.quantize(
+            ov.Core().read_model(folder / GRAPH),
+            nncf.Dataset(inputs),
+            subset_size=len(inputs),
+            model_type=nncf.ModelType.TRANSFORMER,
+            advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE),
+        )
     ov.save_model(graph, folder / INT8_GRAPH, compress_to_fp16=True)

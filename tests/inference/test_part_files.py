@@ -23,7 +23,7 @@ RUN_IN_SMALL_PARTS = """
 import sys
 from policy_tagger.inference import batch
 from policy_tagger.inference.cli import main
-batch.PART_ROWS = batch.WINDOW_SENTENCES = 4
+batch.PART_ROWS = batch.GROUP_SENTENCES = 4
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -32,7 +32,7 @@ sys.exit(main(sys.argv[1:]))
 def _small_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(batch, "PART_ROWS", 6)
-    monkeypatch.setattr(batch, "WINDOW_SENTENCES", 4)
+    monkeypatch.setattr(batch, "GROUP_SENTENCES", 4)
     rows = [{"id": i, "text": None if i % 11 == 5 else " ".join(TEXTS[i % 8 :][:2])} for i in range(40)]
     write("in.jsonl", rows)
 
@@ -55,7 +55,7 @@ def break_off(monkeypatch: pytest.MonkeyPatch, predict: Any, parts: int, *argume
     write_rows = part_files.PartFiles.write
 
     def fail(self: part_files.PartFiles, rows: list[dict[str, Any]]) -> None:
-        if len(self._parts) == parts:
+        if len(self.parts) == parts:
             raise RuntimeError("power cut")
         write_rows(self, rows)
 
@@ -133,7 +133,7 @@ def test_torn_journal_and_unfinished_part_do_no_harm(predict: Any, monkeypatch: 
     break_off(monkeypatch, predict, 3, "in.jsonl", "-o", "out")
     journal = Path("out/journal")
     journal.write_bytes(journal.read_bytes()[:-20])
-    Path("out/unfinished").write_bytes(b"PAR1")
+    Path("out/.unfinished-part-00003.parquet-1").write_bytes(b"PAR1")
     assert predict("in.jsonl", "-o", "out", "--resume") == 0
     assert content("out") == content("whole")
 
@@ -236,7 +236,7 @@ def kill_again_and_again(checkpoint: Path, kills: int, seed: int) -> int:
 def expect_same_after_kills(predict: Any, checkpoint: Path, kills: int, monkeypatch: pytest.MonkeyPatch) -> None:
     write("in.jsonl", [{"id": i, "text": None if i % 11 == 5 else TEXTS[i % 8]} for i in range(40 * kills + 400)])
     monkeypatch.setattr(batch, "PART_ROWS", 4)
-    monkeypatch.setattr(batch, "WINDOW_SENTENCES", 4)
+    monkeypatch.setattr(batch, "GROUP_SENTENCES", 4)
     assert predict("in.jsonl", "-o", "whole", "--errors", "all-errors") == 0
     assert kill_again_and_again(checkpoint, kills, seed=kills) == kills
     manifests = [json.loads((Path(folder) / "manifest.json").read_text("utf-8")) for folder in ("whole", "out")]

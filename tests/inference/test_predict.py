@@ -282,7 +282,7 @@ def test_output_is_never_an_input(predict: Any, capsys: pytest.CaptureFixture) -
 
 
 def test_parquet_types_do_not_depend_on_the_first_rows(predict: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch, "WINDOW_SENTENCES", 1)
+    monkeypatch.setattr(batch, "GROUP_SENTENCES", 1)
     write_jsonl(
         "in.jsonl",
         [{"text": None, "v": 1, "w": {}}, {"text": "행사는 오후에 끝났다.", "v": 2}, {"text": ARTICLE, "v": 1.5}],

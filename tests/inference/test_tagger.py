@@ -1,11 +1,15 @@
 """The public face: shapes, order, and results that do not depend on the batch."""
 
 import random
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from policy_tagger.inference.backends import Logits, Precision, computes_bf16
+from policy_tagger.inference.checkpoint import write_manifest
+from policy_tagger.inference.errors import InputError
 from policy_tagger.inference.tagger import PolicyTagger, token_batches
 from tests.conftest import TINY_SENTENCES
 
@@ -32,16 +36,56 @@ def test_single_string_is_refused(tiny_tagger: PolicyTagger) -> None:
         tiny_tagger.predict("문장 하나.")
 
 
-def test_order_and_company_do_not_change_results(tiny_tagger: PolicyTagger) -> None:
+@pytest.mark.parametrize("batch_tokens", [1, 300, 4096])
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_order_and_batches_do_not_change_results(
+    tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, precision: Precision, batch_tokens: int
+) -> None:
+    tagger = PolicyTagger.from_pretrained(tiny_checkpoint, precision)
     rng = random.Random(0)
-    texts = [" ".join(rng.sample(TEXTS, rng.randint(1, 3))) for _ in range(300)]
-    expected = tiny_tagger.predict_proba(texts)
-    order = rng.sample(range(300), 300)
-    shuffled = tiny_tagger.predict_proba([texts[i] for i in order])
-    alone = [tiny_tagger.predict_proba([text]) for text in texts[:20]]
-    for task in expected:
-        np.testing.assert_allclose(shuffled[task], expected[task][order], atol=1e-5)
-        np.testing.assert_allclose(np.concatenate([one[task] for one in alone]), expected[task][:20], atol=1e-5)
+    documents = [[" ".join(rng.sample(TEXTS, rng.randint(1, 3))) for _ in range(rng.randint(1, 9))] for _ in range(400)]
+    assert sum(map(len, documents)) > 1900
+    expected = tagger.predict_documents(documents)
+    monkeypatch.setattr("policy_tagger.inference.tagger.BATCH_TOKENS", batch_tokens)
+    order = rng.sample(range(400), 400)
+    found = iter(tagger.predict_documents([documents[i] for i in order]))
+    shuffled = {i: [next(found) for _ in documents[i]] for i in order}
+    for one, other in zip(expected, (s for i in range(400) for s in shuffled[i]), strict=True):
+        assert (one.text, one.labels) == (other.text, other.labels)
+        for task in one.probabilities:
+            assert one.probabilities[task] == pytest.approx(other.probabilities[task], abs=1e-5)
+
+
+def test_equal_windows_are_computed_once(tiny_tagger: PolicyTagger) -> None:
+    rows = []
+
+    class Counting:
+        name, streams = "counting", 1
+
+        def logits(self, inputs: dict[str, np.ndarray]) -> Logits:
+            rows.append(len(inputs["input_ids"]))
+            return tiny_tagger.backend.logits(inputs)
+
+    counting = PolicyTagger(tiny_tagger.checkpoint, Counting())
+    repeated = counting.predict_proba([*TEXTS, *TEXTS, TEXTS[0]])["topic"]
+    assert sum(rows) == len(TEXTS)
+    np.testing.assert_array_equal(repeated[:8], repeated[8:16])
+    np.testing.assert_allclose(repeated[:8], tiny_tagger.predict_proba(TEXTS)["topic"], atol=1e-6)
+
+
+def test_precision_that_is_not_there_is_one_clear_line(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_checkpoint, copy)
+    for name in ("openvino_int8.xml", "openvino_int8.bin"):
+        (copy / name).unlink()
+    write_manifest(copy)
+    with pytest.raises(InputError, match="has no int8 graph"):
+        PolicyTagger.from_pretrained(copy, "int8")
+    assert PolicyTagger.from_pretrained(copy).backend.name.endswith(" fp32")
+    assert " int8 " in PolicyTagger.from_pretrained(tiny_checkpoint).backend.name
+    if not computes_bf16():
+        with pytest.raises(InputError, match="needs a CPU that computes in bf16"):
+            PolicyTagger.from_pretrained(copy, "bf16")
 
 
 def test_context_comes_from_the_same_document_only(tiny_tagger: PolicyTagger) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,9 +17,8 @@ from transformers import TrainerState
 from policy_tagger.inference.checkpoint import Checkpoint
 from policy_tagger.inference.cli import main
 from policy_tagger.inference.tagger import PolicyTagger
-from policy_tagger.train.export import load_network
+from policy_tagger.train import quantise
 from policy_tagger.train.loop import stopped_early
-from policy_tagger.train.model import TorchBackend
 from tests.conftest import TINY_SENTENCES
 
 CHECKPOINT_FILES = {
@@ -49,15 +49,41 @@ def test_eight_sentences_are_learnt_by_heart(tiny_tagger: PolicyTagger) -> None:
 
 
 def test_torch_and_exported_graph_agree(tiny_checkpoint: Path) -> None:
-    checkpoint = Checkpoint.open(tiny_checkpoint)
-    reference = PolicyTagger(checkpoint, TorchBackend(load_network(checkpoint)))
-    exported_tagger = PolicyTagger.from_pretrained(tiny_checkpoint, precision="fp32")
+    reference = PolicyTagger.from_pretrained(tiny_checkpoint, library="torch")
+    exported_tagger = PolicyTagger.from_pretrained(tiny_checkpoint, "fp32")
+    assert reference.backend.name.startswith("torch")
     texts = [text for _, text, _, _ in TINY_SENTENCES] + ["처음 보는 문장 " * n for n in range(1, 40)]
     ids = ["one document"] * len(texts)
     expected, exported = reference.predict_proba(texts, ids), exported_tagger.predict_proba(texts, ids)
     for task in expected:
         np.testing.assert_allclose(exported[task], expected[task], atol=1e-4)
     assert [s.labels for s in exported_tagger.predict(texts, ids)] == [s.labels for s in reference.predict(texts, ids)]
+
+
+def test_int8_that_decides_worse_is_not_kept(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quantise, "MOST_LOST", -0.001)  # nothing is better than all right
+    checkpoint = Checkpoint.open(tiny_checkpoint)
+    encoding = PolicyTagger.from_pretrained(tiny_checkpoint).encoding
+    _, texts, topics, voices = zip(*TINY_SENTENCES, strict=True)
+    tasks = checkpoint.codebook.tasks
+    labels = {
+        "topic": np.stack([tasks["topic"].vector(labels) for labels in topics]),
+        "voice": np.stack([tasks["voice"].vector([label]) for label in voices]),
+    }
+    for name in ("openvino_model.xml", "openvino_model.bin"):
+        shutil.copy(tiny_checkpoint / name, tmp_path)
+    windows = encoding.encode_documents([[text] for text in texts])
+    found = quantise.quantise(
+        tmp_path, windows, windows, labels, encoding.pad_id, checkpoint.codebook, checkpoint.decision
+    )
+    assert not found.accepted
+    assert found.fp32.keys() == found.int8.keys() == {"topic.micro_f1", "voice.accuracy"}
+    assert not list(tmp_path.glob("openvino_int8*"))
+    run = json.loads((tiny_checkpoint / "run.json").read_text(encoding="utf-8"))
+    assert run["quantisation"]["accepted"]
+    assert "int8 graph beside it" in (tiny_checkpoint / "README.md").read_text(encoding="utf-8")
 
 
 def test_run_json_records_config_data_and_metrics(tiny_checkpoint: Path, tiny_data: Path) -> None:
