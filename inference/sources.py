@@ -51,7 +51,7 @@ class Source:
             import pyarrow as pa
 
             packed: Any = pa.input_stream(str(self.path), compression="zstd")
-            return cast(BinaryIO, io.BufferedReader(packed, 1 << 20))
+            return cast(BinaryIO, io.BufferedReader(packed, 1 << 16))
         return self.path.open("rb")
 
     def open_text(self, newline: str | None = None) -> TextIO:
