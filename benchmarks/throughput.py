@@ -9,7 +9,7 @@ takes windows, which is what it always does. The outputs of contestants with the
 import argparse
 import json
 import os
-import resource
+import re
 import subprocess
 import sys
 import tempfile
@@ -77,6 +77,7 @@ def write_networks(shape: tuple[int, int, int], folder: Path) -> None:
         num_attention_heads=heads,
         intermediate_size=4 * width,
         num_labels=sum(codebook.output_sizes.values()),
+        position_embedding_type="absolute",  # CTranslate2's converter asks for it
     )
     BertForSequenceClassification(config).save_pretrained(folder / "classifier")
     PreTrainedTokenizerFast(
@@ -232,6 +233,12 @@ def _ctranslate2(folder: Path) -> Callable[[list[list[str]]], np.ndarray]:
     return _in_sorted_batches(folder, compute)
 
 
+def peak_memory() -> float:
+    """MB that this process held at most; getrusage would count those of the process it came from."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024
+
+
 def contest(name: str, folder: Path, seconds: float) -> None:
     """Run one contestant in this process and print what it took, as JSON."""
     given = documents()
@@ -257,7 +264,7 @@ def contest(name: str, folder: Path, seconds: float) -> None:
                 "rate": sentences / spent,
                 "load": loaded - started,
                 "cpu": (time.process_time() - cpu) / sentences * 1000,
-                "rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+                "rss": peak_memory(),
             }
         )
     )

@@ -56,6 +56,8 @@ class OpenVINOBackend:
         self._inputs = [port.any_name for port in self._model.inputs]
         self._outputs = {port.any_name: port for port in self._model.outputs}
         self._requests = threading.local()
+        # OpenVINO looks up NumPy's API at its first array, and two threads that do so at once wait for each other for ever.
+        ov.Tensor(np.zeros(1, dtype=np.int64))
         self.streams: int = self._model.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
 
     def logits(self, inputs: Mapping[str, np.ndarray]) -> Logits:

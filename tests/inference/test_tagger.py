@@ -2,6 +2,8 @@
 
 import random
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -127,3 +129,20 @@ def test_batches_keep_to_their_tokens_and_cover_everything() -> None:
 def test_bundled_model_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert PolicyTagger.from_pretrained().codebook.name == "policy"
+
+
+def test_threads_may_share_a_backend_from_its_first_batch_on(tiny_checkpoint: Path) -> None:
+    script = f"""
+import sys, threading
+from concurrent.futures import ThreadPoolExecutor
+from policy_tagger.inference.tagger import PolicyTagger
+tagger = PolicyTagger.from_pretrained({str(tiny_checkpoint)!r})
+sys.setswitchinterval(1e-6)
+together = threading.Barrier(8)
+def tag(_):
+    together.wait()
+    return tagger.predict(["정부는 수출 기업을 돕겠다고 밝혔다."])
+with ThreadPoolExecutor(8) as pool:
+    assert len({{str(found) for found in pool.map(tag, range(8))}}) == 1
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
