@@ -18,7 +18,7 @@ from policy_tagger.inference.sources import FORMATS, STREAM, Source, find_source
 from policy_tagger.inference.tagger import PolicyTagger, TaggedSentence
 from policy_tagger.inference.writers import open_writer
 
-GROUP_SENTENCES = 4096  # sentences computed together; memory grows with it, speed hardly
+GROUP_SENTENCES = 2048  # sentences computed together; memory grows with it, speed hardly
 GROUPS_AHEAD = 2  # groups that wait between reading, network and writing
 OUTPUT_FORMATS = ("jsonl", "csv", "tsv", "parquet")
 FOLDER_FORMAT = "parquet"

@@ -18,7 +18,7 @@ from policy_tagger.inference.encoding import EncodedWindow, SentenceEncoding, pa
 from policy_tagger.inference.errors import InputError
 from policy_tagger.inference.sentences import SentenceSplitter
 
-BATCH_TOKENS = 4096
+BATCH_TOKENS = 1024  # as fast as more on CPUs, in less memory
 
 
 @dataclass(frozen=True)
