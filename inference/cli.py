@@ -161,7 +161,7 @@ def _predict(options: argparse.Namespace) -> int:
         errors=options.errors,
         max_errors=options.max_errors,
     )
-    if options.unit == "document":
+    if options.unit == "document" and options.engine == "local":
         SentenceSplitter.load_in_background()
     tagger = PolicyTagger.from_pretrained(options.model, options.precision, options.backend)
     with sentence_counter() as report:
